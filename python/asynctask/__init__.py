@@ -1,0 +1,79 @@
+"""Run something in the background, later, or every so often, inside this process.
+
+>>> import asynctask
+>>> from asynctask import DelayTask, IntervalTask
+
+>>> task = asynctask.post_task(lambda: "now")                        # a worker runs it now
+>>> later = asynctask.post_task(lambda: "later", DelayTask(0.010))   # in 10 ms
+>>> beat = asynctask.post_task(lambda: None, IntervalTask(0.002))    # every 2 ms, no drift
+
+>>> task.result(), later.result()
+('now', 'later')
+>>> beat.wait_for_finished_count(3, timeout=10)
+>>> beat.stop_and_wait(timeout=10)
+
+A Rust worker pool and a three-tier timing wheel run on native threads, and take the GIL
+only to call a callback. Tasks live in memory, in this process; they are never serialised.
+"""
+
+from __future__ import annotations
+
+import atexit as _atexit
+import threading as _threading
+from concurrent.futures import CancelledError
+
+from asynctask import _asynctask, _hooks
+from asynctask._asynctask import (
+    DelayTask,
+    IntervalTask,
+    IntervalWithDelayTask,
+    check_cancelled,
+    current_task,
+    get_async_task,
+    post_task,
+    set_work_pool_options,
+    sleep,
+    wait_and_exit,
+)
+from asynctask._pool import AsyncTaskPool, PoolStats, TaskGroup
+from asynctask._task import AsyncTask
+from asynctask._ticker import Ticker, ticker
+from asynctask.exceptions import BrokenPool, PoolShutdown, QueueFull
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncTask",
+    "AsyncTaskPool",
+    "BrokenPool",
+    "CancelledError",
+    "DelayTask",
+    "IntervalTask",
+    "IntervalWithDelayTask",
+    "PoolShutdown",
+    "PoolStats",
+    "QueueFull",
+    "TaskGroup",
+    "Ticker",
+    "after",
+    "check_cancelled",
+    "current_task",
+    "get_async_task",
+    "post_task",
+    "set_work_pool_options",
+    "sleep",
+    "ticker",
+    "wait_and_exit",
+]
+
+
+def after(delay: float) -> AsyncTask[None]:
+    """Make a task that is over once *delay* has passed: no callback, no worker, no GIL."""
+    return get_async_task().after(delay)
+
+
+_asynctask._install(AsyncTask, AsyncTaskPool, _threading.Condition, _hooks)
+# Private, but what `concurrent.futures` itself uses: it runs before threads are joined, so that
+# a thread which waits for a task of ours is not waited for first.
+_threading._register_atexit(_asynctask._drain_at_exit)  # type: ignore[attr-defined]
+_atexit.register(_asynctask._stop_at_exit)

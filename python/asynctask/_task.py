@@ -1,0 +1,40 @@
+"""The handle of a task."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asynctask._asynctask import TaskBase
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["AsyncTask"]
+
+T = TypeVar("T")
+
+
+class AsyncTask(TaskBase, Future[T]):
+    """One posted task: wait for it, look at it, cancel it.
+
+    A `concurrent.futures.Future`, so everything that takes one takes it. Made by
+    posting, never by calling the class. Thread-safe. Dropping it changes nothing for
+    the task; a failure that nobody has looked at by then is logged on ``asynctask``.
+
+    A task posted once is over when its callback has returned or raised. A *series*,
+    posted with `IntervalTask`, is pending between its runs and over when it has been
+    stopped, or has had all its runs; its result is then that of its last run, or
+    `CancelledError` if it was stopped.
+
+    >>> import asynctask
+    >>> asynctask.post_task(lambda: 6 * 7).result()
+    42
+    """
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait in a coroutine; cancelling the wait cancels a task that has not started."""
+        return asyncio.wrap_future(self).__await__()

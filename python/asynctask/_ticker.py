@@ -1,0 +1,63 @@
+"""A clock's tick as an iterator."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from asynctask._asynctask import IntervalTask, get_async_task
+
+if TYPE_CHECKING:
+    from asynctask._asynctask import Duration
+    from asynctask._pool import AsyncTaskPool
+
+__all__ = ["Ticker", "ticker"]
+
+
+class Ticker:
+    """Ticks at a fixed rate, one for each turn of a ``for`` loop.
+
+    No worker and no GIL are spent on a tick that nobody waits for. A loop that is slower
+    than the ticks gets the latest one and skips the others, or gets them all one by one
+    with ``missed="catch_up"``. Thread-safe; two loops over one ticker share its ticks.
+    """
+
+    def __init__(
+        self, interval: Duration, *, pool: AsyncTaskPool | None = None, **keywords: Any
+    ) -> None:
+        option = IntervalTask(interval, **keywords)
+        self._catches_up = option.missed == "catch_up"
+        self._task = (pool or get_async_task())._post_ticks(option)
+        self._seen = 0
+
+    def __iter__(self) -> Ticker:
+        return self
+
+    def __next__(self) -> int:
+        """Wait for the next tick and give its number, the first being 1."""
+        wanted = self._seen + 1
+        task = self._task
+        if task.called_times() < wanted:
+            if task.done():
+                raise StopIteration
+            # The end of the series also ends the wait.
+            try:
+                task.wait_for_finished_count(wanted)
+            except CancelledError:
+                raise StopIteration from None
+        self._seen = wanted if self._catches_up else max(wanted, task.called_times())
+        return self._seen
+
+    def stop(self) -> None:
+        """End the ticks, and every loop over them."""
+        self._task.stop()
+
+
+def ticker(interval: Duration, **keywords: Any) -> Ticker:
+    """Tick every *interval*; takes the keywords of `IntervalTask`.
+
+    >>> import asynctask
+    >>> list(asynctask.ticker(0.001, max_runs=2, missed="catch_up"))
+    [1, 2]
+    """
+    return Ticker(interval, **keywords)

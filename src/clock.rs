@@ -1,0 +1,227 @@
+//! Where time comes from: [`Monotonic`] for services, [`Manual`] for tests.
+//!
+//! Owned by a scheduler, shared with its timer thread. It is the only module that reads the
+//! system's clock for a deadline; everything else takes `now` as an argument.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::sync::{AtomicU64, Mutex, Ordering, Parked, Parker, Wake, lock};
+
+/// Nanoseconds since a clock's origin. Zero is the clock's creation; `u64` lasts 584 years.
+pub type Nanos = u64;
+
+/// A clock that never goes back.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// The present, in nanoseconds since the clock's origin.
+    fn now(&self) -> Nanos;
+
+    /// The instant at which a sleeping thread must get up to be there at `deadline`; `None` when
+    /// sleeping does not get there, because only a call moves this clock.
+    fn instant_of(&self, deadline: Nanos) -> Option<Instant>;
+
+    /// Asks for a wake-up whenever the clock is moved by hand. A clock that moves by itself
+    /// ignores it.
+    fn subscribe(&self, _sleeper: Arc<dyn Wake>) {}
+
+    /// Makes [`Manual::run_for`] wait for `party` at each step. A clock that moves by itself
+    /// ignores it.
+    fn attend(&self, _party: Weak<dyn Settle>) {}
+}
+
+/// Something that has work to do when a clock moves.
+pub trait Settle: Send + Sync {
+    /// `Err` while there is still something to do at `now`; otherwise the next deadline, if any.
+    #[expect(clippy::result_unit_err, reason = "there is nothing to say but: not yet")]
+    fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()>;
+}
+
+/// The system's monotonic clock: it stands still in a suspend and ignores changes of the date.
+#[derive(Debug)]
+pub struct Monotonic {
+    origin: Instant,
+}
+
+impl Monotonic {
+    /// A clock whose origin is now.
+    pub fn new() -> Self {
+        Self { origin: Instant::now() }
+    }
+}
+
+impl Default for Monotonic {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for Monotonic {
+    fn now(&self) -> Nanos {
+        nanos(self.origin.elapsed())
+    }
+
+    fn instant_of(&self, deadline: Nanos) -> Option<Instant> {
+        // Past the range of `Instant` there is nobody left to be late for.
+        self.origin.checked_add(Duration::from_nanos(deadline))
+    }
+}
+
+/// A clock that stands still until it is told otherwise.
+///
+/// ```
+/// use std::time::Duration;
+/// use asynctask::clock::{Clock, Manual};
+///
+/// let clock = Manual::new();
+/// clock.advance(Duration::from_millis(5));
+/// assert_eq!(clock.now(), 5_000_000);
+/// ```
+pub struct Manual {
+    now: AtomicU64,
+    sleepers: Mutex<Vec<Arc<dyn Wake>>>,
+    parties: Mutex<Vec<Weak<dyn Settle>>>,
+}
+
+impl Manual {
+    /// A clock at its origin.
+    pub fn new() -> Self {
+        Self {
+            now: AtomicU64::new(0),
+            sleepers: Mutex::new(Vec::new()),
+            parties: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Moves the clock on by `by` and wakes who sleeps on it.
+    pub fn advance(&self, by: Duration) {
+        self.advance_to(self.now().saturating_add(nanos(by)));
+    }
+
+    /// Moves the clock on to `instant`; an instant in the past moves nothing.
+    pub fn advance_to(&self, instant: Nanos) {
+        // Release and Acquire: who sees the new time sees what was done before it was set.
+        self.now.fetch_max(instant, Ordering::Release);
+        let sleepers: Vec<_> = lock(&self.sleepers).clone();
+        for sleeper in sleepers {
+            sleeper.wake();
+        }
+    }
+
+    /// Moves the clock on by `by`, stopping at every deadline on the way until all that was due has
+    /// been run: exactly what would have happened, had every run taken no time.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when the runs of one step take longer than `patience`, in real time;
+    /// [`Error::Interrupted`] when `interrupted` says so after a signal. The clock then stands at
+    /// the step it had reached.
+    pub fn run_for(
+        &self,
+        by: Duration,
+        patience: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
+        let end = self.now().saturating_add(nanos(by));
+        loop {
+            match self.settle(patience, interrupted)? {
+                Some(next) if next <= end => self.advance_to(next),
+                _ => break,
+            }
+        }
+        self.advance_to(end);
+        self.settle(patience, interrupted).map(drop)
+    }
+
+    /// Waits until nobody has anything to do at the present; gives the next deadline.
+    fn settle(
+        &self,
+        patience: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Nanos>, Error> {
+        /// Asking is cheap, and a test that moves a clock by hand is in no hurry.
+        const PAUSE: Duration = Duration::from_micros(50);
+
+        let give_up = Instant::now().checked_add(patience);
+        let pause = Parker::new();
+        loop {
+            let parties: Vec<_> = {
+                let mut parties = lock(&self.parties);
+                parties.retain(|party| party.strong_count() > 0);
+                parties.iter().filter_map(Weak::upgrade).collect()
+            };
+            let now = self.now();
+            let settled = parties.iter().try_fold(None, |earliest: Option<Nanos>, party| {
+                let next = party.settled(now)?;
+                Ok::<_, ()>(earliest.into_iter().chain(next).min())
+            });
+            if let Ok(earliest) = settled {
+                return Ok(earliest);
+            }
+            if give_up.is_some_and(|give_up| Instant::now() >= give_up) {
+                return Err(Error::TimedOut);
+            }
+            if pause.park(Instant::now().checked_add(PAUSE)) == Parked::Interrupted && interrupted()
+            {
+                return Err(Error::Interrupted);
+            }
+        }
+    }
+}
+
+impl Default for Manual {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Manual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manual").field("now", &self.now()).finish_non_exhaustive()
+    }
+}
+
+impl Clock for Manual {
+    fn now(&self) -> Nanos {
+        self.now.load(Ordering::Acquire)
+    }
+
+    fn instant_of(&self, _deadline: Nanos) -> Option<Instant> {
+        None
+    }
+
+    fn subscribe(&self, sleeper: Arc<dyn Wake>) {
+        lock(&self.sleepers).push(sleeper);
+    }
+
+    fn attend(&self, party: Weak<dyn Settle>) {
+        lock(&self.parties).push(party);
+    }
+}
+
+/// A duration in nanoseconds; what does not fit is 584 years and treated as never.
+pub fn nanos(duration: Duration) -> Nanos {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_never_goes_back() {
+        let clock = Manual::new();
+        clock.advance_to(7);
+        clock.advance_to(3);
+        assert_eq!(clock.now(), 7);
+    }
+
+    #[test]
+    fn a_monotonic_clock_and_its_instants_agree() {
+        let clock = Monotonic::new();
+        let before = Instant::now();
+        let mapped = clock.instant_of(clock.now()).unwrap();
+        assert!(mapped >= before && mapped <= Instant::now());
+    }
+}

@@ -1,0 +1,78 @@
+//! Run something in the background, later, or every so often, inside one process.
+//!
+//! A worker pool and a three-tier timing wheel on native threads. This crate is the core of the
+//! Python module `asynctask`, and complete without it: nothing outside `src/py/` knows of Python.
+//!
+//! ```
+//! use std::time::Duration;
+//! use asynctask::{Every, Scheduler};
+//!
+//! let scheduler = Scheduler::new();
+//! let now = scheduler.post(|| 6 * 7)?;
+//! let later = scheduler.post_after(Duration::from_millis(10), || "later")?;
+//! let beat = scheduler.post_every(&Every::new(Duration::from_millis(2)), || ())?;
+//! assert_eq!(now.wait()?, 42);
+//! assert_eq!(later.wait()?, "later");
+//! beat.wait_for_runs(3, None)?;
+//! beat.stop();
+//! scheduler.shutdown();
+//! # Ok::<(), asynctask::Error>(())
+//! ```
+//!
+//! # Map
+//!
+//! | module        | what it is                                                                    |
+//! |---------------|-------------------------------------------------------------------------------|
+//! | [`wheel`]     | the three tiers; pure data: no clock, no lock, no thread                      |
+//! | [`timer`]     | the thread that sleeps until the next deadline                                |
+//! | [`pool`]      | workers, queue, wake-ups, growth, shutdown                                    |
+//! | [`series`]    | when an interval task runs next; pure arithmetic                              |
+//! | [`task`]      | the state machine of one task, cancel, waiters                                |
+//! | [`scheduler`] | brings them together; the facade for Rust users                               |
+//! | [`clock`]     | the system's clock, and one that is moved by hand                             |
+//! | [`error`]     | the one error enum                                                            |
+//! | [`sync`]      | primitives, `std`'s or loom's                                                 |
+//! | `py`          | the binding, behind the feature `python`                                      |
+//!
+//! Each depends only on those below it: `py → scheduler → {timer, pool, task} → {wheel, series,
+//! clock, error, sync}`.
+//!
+//! # Data flow
+//!
+//! ```text
+//! poster                     timer thread               workers
+//! ------                     ------------               -------
+//! post ───────────────────────────────────────────────► queue ─► start, call, end
+//! post_after, post_every ──► wheel ─► due, in batches ─► queue ─► …, a series back to the wheel
+//! cancel: phase, then wheel or queue      wait: a word, a list of waiters, a parker
+//! ```
+//!
+//! # Lock rules
+//!
+//! 1. Never block on a lock, a channel or a join while attached to Python, unless its holder can
+//!    never need the interpreter and holds it for a bounded time. The wheel's, the queue's and a
+//!    task's are such locks.
+//! 2. Never attach while holding a lock.
+//! 3. No lock is held while a callback runs or a Python object is dropped. Dropping happens
+//!    attached.
+//! 4. The timer thread never attaches.
+//!
+//! No lock is taken while another is held, but for one pair: under the timer's lock the scheduler
+//! takes a task's.
+
+pub mod clock;
+pub mod error;
+pub mod pool;
+pub mod scheduler;
+pub mod series;
+pub mod sync;
+pub mod task;
+pub mod timer;
+pub mod wheel;
+
+#[cfg(feature = "python")]
+mod py;
+
+pub use error::Error;
+pub use scheduler::{Handle, Options, Scheduler};
+pub use series::Every;

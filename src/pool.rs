@@ -1,0 +1,860 @@
+//! Workers, their queue, and how one wakes the other.
+//!
+//! Owned by a scheduler. A job goes in at [`Pool::push`]; a worker takes it out. The pool never
+//! runs a job, never drops one and never looks into one: a worker's life is in the hands of the
+//! [`Runner`], and a job that nobody will run goes back to the caller.
+//!
+//! ```text
+//! push ──► queue ──► Worker::take ──► Runner
+//!            │             ▲
+//!            └─ summon ────┘   wakes an idle worker, or starts one: at most one is coming at a time
+//! ```
+//!
+//! # Worker states
+//!
+//! | state   | counted in          | leaves it by                                          |
+//! |---------|---------------------|-------------------------------------------------------|
+//! | coming  | `workers`, `coming` | its first `take`                                      |
+//! | running | `workers`, `running`| a `take` that finds the queue empty                   |
+//! | idle    | `workers`, `idle`   | a summons, the idle timeout, a shutdown               |
+//! | leaving | `alive` only        | the end of its thread                                 |
+//!
+//! # The baton
+//!
+//! At most one worker is *coming*: summoned, and not yet at the queue. A push summons one only if
+//! none is; the one that arrives takes a job and, if more are queued, summons the next. So a burst
+//! of short jobs costs one wake-up, and a job that blocks costs nothing: the next worker has been
+//! sent for before the job began.
+//!
+//! Invariant: the queue is not empty ⇒ one is coming, or every worker that may exist is running.
+//! It is kept because push, take, the idle check and the leaving of a worker all happen under the
+//! one lock, and each that ends with a job in the queue ends with a summons.
+//!
+//! # Shutdown
+//!
+//! 1. [`close`](Pool::close) refuses further pushes and wakes everyone who sleeps: idle workers,
+//!    and callers who wait for room.
+//! 2. Workers take what is queued (or `close` has handed it back), find nothing more, and leave.
+//! 3. [`join`](Pool::join) sleeps until the last thread is gone.
+//!
+//! A push during shutdown either got the lock before `close`, and its job is in the queue that step
+//! 2 empties, or after, and is refused. There is no third case.
+//!
+//! # Why one mutex
+//!
+//! Measured against lock-free queues on two cores it is equal or better, and with it the bound, the
+//! counts and the wake-ups are exact. It is a leaf lock: held for a few dozen instructions, never
+//! while a job, a caller's code or a wait runs.
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::sync::{Mutex, MutexGuard, Parked, Parker, Wake, lock};
+
+/// What a worker does with its life.
+///
+/// The seam between the core and whoever embeds it: how to hold on to an interpreter, what to do
+/// around a run, all of that is the runner's.
+pub trait Runner: Send + Sync + 'static {
+    /// One unit of work.
+    type Job: Send + 'static;
+
+    /// Called once on each worker thread. It must take jobs until [`Worker::wait`] says `false`:
+    ///
+    /// ```text
+    /// while worker.wait() {
+    ///     while let Some(job) = worker.take() { … }
+    /// }
+    /// ```
+    ///
+    /// It must not unwind; a panic of a job is the runner's to catch.
+    fn work(&self, worker: &Worker<Self::Job>);
+}
+
+/// How a pool is to be built.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// The most workers at a time; at least 1.
+    pub max_workers: usize,
+    /// Workers that stay when idle; at most `max_workers`.
+    pub min_workers: usize,
+    /// How long a worker beyond `min_workers` stays idle before it leaves.
+    pub idle_timeout: Duration,
+    /// The most jobs that wait for a worker, those not counted that a free worker is about to take;
+    /// `None` for no bound.
+    pub queue_size: Option<usize>,
+    /// Workers are called this, a dash and a number.
+    pub thread_name: String,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            max_workers: 32.min(cpus + 4),
+            min_workers: 0,
+            idle_timeout: Duration::from_secs(10),
+            queue_size: None,
+            thread_name: "asynctask".to_owned(),
+        }
+    }
+}
+
+/// Why a job came back, and the job.
+#[derive(Debug)]
+pub struct Refused<J> {
+    /// The job, untouched.
+    pub job: J,
+    /// [`Error::QueueFull`], [`Error::Shutdown`] or [`Error::NoThread`].
+    pub error: Error,
+}
+
+/// Counts at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// The most workers at a time.
+    pub max_workers: usize,
+    /// Workers with a job.
+    pub running: usize,
+    /// Workers without one, those coming included.
+    pub idle: usize,
+    /// Jobs in the queue that somebody still wants.
+    pub waiting: usize,
+}
+
+/// The pool; cheap to share, and usable from every thread.
+pub struct Pool<J> {
+    shared: Arc<Shared<J>>,
+    runner: Arc<dyn Runner<Job = J>>,
+}
+
+struct Shared<J> {
+    state: Mutex<State<J>>,
+    idle_timeout: Duration,
+    queue_size: Option<usize>,
+    thread_name: String,
+}
+
+struct State<J> {
+    queue: Queue<J>,
+    /// Last in, first out: the one that went idle last has the warmest cache, and the coldest leave.
+    idle: Vec<Arc<Seat>>,
+    /// Workers that are coming, running or idle.
+    workers: usize,
+    /// Threads that have not ended.
+    alive: usize,
+    running: usize,
+    coming: bool,
+    max_workers: usize,
+    min_workers: usize,
+    /// Workers added for as long as others wait inside a job.
+    lent: usize,
+    open: bool,
+    started: u64,
+    /// Callers who wait for room, first come first served.
+    room: VecDeque<Arc<Parker>>,
+    /// Callers who wait for the last thread to end.
+    joiners: Vec<Arc<Parker>>,
+}
+
+/// Where an idle worker sleeps.
+struct Seat {
+    parker: Parker,
+    /// Set under the lock by who takes the seat off the list to send its worker to the queue.
+    summoned: std::sync::atomic::AtomicBool,
+}
+
+/// What a lock holder has decided to do once it has let go.
+#[must_use = "a worker that was counted as coming must be sent for"]
+enum Summons {
+    None,
+    Wake(Arc<Seat>),
+    Start(u64),
+}
+
+/// A job queue from which cancelled jobs can be cleared in small steps.
+///
+/// A cancelled job stays where it is, as a husk, until it is popped. Were that all, posting and
+/// cancelling behind a worker that blocks would grow the queue without end, so when husks are more
+/// than half of it, each cancel sifts a few entries from `unsifted` to `sifted`: no step is long,
+/// and the order stays.
+struct Queue<J> {
+    sifted: VecDeque<J>,
+    unsifted: VecDeque<J>,
+    husks: usize,
+}
+
+impl<J> Queue<J> {
+    const SIFT_STEP: usize = 16;
+    /// Capacity that is kept when the queue runs empty.
+    const KEEP: usize = 1024;
+
+    fn new() -> Self {
+        Self { sifted: VecDeque::new(), unsifted: VecDeque::new(), husks: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.sifted.len() + self.unsifted.len()
+    }
+
+    /// Jobs that somebody still wants. A husk may be counted a moment before it is queued.
+    fn live(&self) -> usize {
+        self.len().saturating_sub(self.husks)
+    }
+
+    fn push(&mut self, job: J) {
+        self.unsifted.push_back(job);
+    }
+
+    fn pop(&mut self) -> Option<J> {
+        let job = self.sifted.pop_front().or_else(|| self.unsifted.pop_front());
+        if self.unsifted.is_empty() && self.unsifted.capacity() > Self::KEEP {
+            self.unsifted = VecDeque::new();
+        }
+        job
+    }
+
+    /// Moves a few jobs across, the husks among them to `out`.
+    fn sift(&mut self, is_husk: impl Fn(&J) -> bool, out: &mut Vec<J>) {
+        if self.husks < Self::SIFT_STEP || self.husks * 2 < self.len() {
+            return;
+        }
+        for _ in 0..Self::SIFT_STEP {
+            match self.unsifted.pop_front() {
+                Some(job) if is_husk(&job) => {
+                    self.husks = self.husks.saturating_sub(1);
+                    out.push(job);
+                }
+                Some(job) => self.sifted.push_back(job),
+                None => {
+                    std::mem::swap(&mut self.sifted, &mut self.unsifted);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn take_all(&mut self) -> Vec<J> {
+        self.husks = 0;
+        self.sifted.drain(..).chain(self.unsifted.drain(..)).collect()
+    }
+}
+
+impl<J> State<J> {
+    fn limit(&self) -> usize {
+        self.max_workers.saturating_add(self.lent)
+    }
+
+    /// Sends for one worker if the queue wants one and none is coming.
+    fn summon(&mut self) -> Summons {
+        if self.coming || self.queue.len() == 0 {
+            return Summons::None;
+        }
+        if let Some(seat) = self.idle.pop() {
+            self.coming = true;
+            // Relaxed: read under the same lock.
+            seat.summoned.store(true, std::sync::atomic::Ordering::Relaxed);
+            return Summons::Wake(seat);
+        }
+        if self.workers < self.limit() {
+            return self.start();
+        }
+        Summons::None
+    }
+
+    fn start(&mut self) -> Summons {
+        self.coming = true;
+        self.workers += 1;
+        self.alive += 1;
+        self.started += 1;
+        Summons::Start(self.started - 1)
+    }
+
+    fn is_full(&self, queue_size: Option<usize>) -> bool {
+        // What free workers are about to take does not wait: otherwise a bound of 0 would refuse
+        // everything, and whether a push fits would depend on how fast a worker woke up.
+        let free = self.limit().saturating_sub(self.running);
+        queue_size.is_some_and(|bound| self.queue.live() >= bound.saturating_add(free))
+    }
+
+    fn wake_one_for_room(&mut self, queue_size: Option<usize>) -> Option<Arc<Parker>> {
+        if self.room.is_empty() || self.is_full(queue_size) { None } else { self.room.pop_front() }
+    }
+}
+
+impl<J: Send + 'static> Pool<J> {
+    /// A pool without threads; they come with the first job.
+    ///
+    /// `options` must be sound: `1 <= max_workers`, `min_workers <= max_workers`.
+    pub fn new(options: &PoolOptions, runner: Arc<dyn Runner<Job = J>>) -> Self {
+        assert!(
+            options.max_workers >= 1 && options.min_workers <= options.max_workers,
+            "min_workers {} and max_workers {} make no pool",
+            options.min_workers,
+            options.max_workers
+        );
+        let state = State {
+            queue: Queue::new(),
+            idle: Vec::new(),
+            workers: 0,
+            alive: 0,
+            running: 0,
+            coming: false,
+            max_workers: options.max_workers,
+            min_workers: options.min_workers,
+            lent: 0,
+            open: true,
+            started: 0,
+            room: VecDeque::new(),
+            joiners: Vec::new(),
+        };
+        let shared = Shared {
+            state: Mutex::new(state),
+            idle_timeout: options.idle_timeout,
+            queue_size: options.queue_size,
+            thread_name: options.thread_name.clone(),
+        };
+        Self { shared: Arc::new(shared), runner }
+    }
+
+    /// Queues `job`, if there is room and the pool is open.
+    ///
+    /// # Errors
+    /// The job comes back with [`Error::QueueFull`], [`Error::Shutdown`], or [`Error::NoThread`].
+    pub fn push(&self, job: J) -> Result<(), Refused<J>> {
+        self.push_within(job, self.shared.queue_size)
+    }
+
+    /// Queues `job` even beyond the bound, if the pool is open.
+    ///
+    /// # Errors
+    /// The job comes back with [`Error::Shutdown`] or [`Error::NoThread`].
+    pub fn push_beyond_bound(&self, job: J) -> Result<(), Refused<J>> {
+        self.push_within(job, None)
+    }
+
+    fn push_within(&self, job: J, queue_size: Option<usize>) -> Result<(), Refused<J>> {
+        let mut state = lock(&self.shared.state);
+        if !state.open {
+            return Err(Refused { job, error: Error::Shutdown });
+        }
+        if state.is_full(queue_size) {
+            return Err(Refused { job, error: Error::QueueFull });
+        }
+        state.queue.push(job);
+        let summons = state.summon();
+        drop(state);
+        self.send(summons).map_err(|(job, error)| Refused { job, error })
+    }
+
+    /// Queues due jobs in one go, beyond the bound and even while a shutdown lets the queue run
+    /// empty: they were accepted when they were posted. What comes back found no worker left.
+    pub fn push_due(&self, jobs: &mut Vec<J>) -> Vec<J> {
+        let mut state = lock(&self.shared.state);
+        if !state.open && state.workers == 0 {
+            return std::mem::take(jobs);
+        }
+        for job in jobs.drain(..) {
+            state.queue.push(job);
+        }
+        let summons = state.summon();
+        drop(state);
+        match self.send(summons) {
+            Ok(()) => Vec::new(),
+            Err((job, _)) => {
+                let mut left = vec![job];
+                left.extend(lock(&self.shared.state).queue.take_all());
+                left
+            }
+        }
+    }
+
+    /// Takes the oldest job out, to make room.
+    pub fn pop_oldest(&self) -> Option<J> {
+        lock(&self.shared.state).queue.pop()
+    }
+
+    /// Sleeps until there may be room, or the pool is closed. The caller then tries again.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when a signal cut the sleep short and `interrupted` says so.
+    pub fn wait_for_room(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<(), Error> {
+        let parker = Arc::new(Parker::new());
+        {
+            let mut state = lock(&self.shared.state);
+            if !state.open || !state.is_full(self.shared.queue_size) {
+                return Ok(());
+            }
+            state.room.push_back(Arc::clone(&parker));
+        }
+        while parker.park(None) != Parked::Notified {
+            if interrupted() {
+                let mut state = lock(&self.shared.state);
+                let before = state.room.len();
+                state.room.retain(|other| !Arc::ptr_eq(other, &parker));
+                // The wake-up that came meanwhile was meant for somebody who wants it.
+                let next = (before == state.room.len())
+                    .then(|| state.wake_one_for_room(self.shared.queue_size))
+                    .flatten();
+                drop(state);
+                if let Some(next) = next {
+                    next.unpark();
+                }
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the pool that a job in its queue has become a husk. `is_husk` finds others; those that
+    /// were cleared away come back, for the caller to drop.
+    pub fn note_husk(&self, is_husk: impl Fn(&J) -> bool) -> Vec<J> {
+        let mut cleared = Vec::new();
+        let mut state = lock(&self.shared.state);
+        state.queue.husks += 1;
+        state.queue.sift(is_husk, &mut cleared);
+        let room = state.wake_one_for_room(self.shared.queue_size);
+        drop(state);
+        if let Some(room) = room {
+            room.unpark();
+        }
+        cleared
+    }
+
+    /// Tells the pool that a husk has left its queue.
+    pub fn forget_husk(&self) {
+        let mut state = lock(&self.shared.state);
+        state.queue.husks = state.queue.husks.saturating_sub(1);
+    }
+
+    /// Adds one worker for as long as the answer lives: for a job that waits for another job.
+    pub fn lend(&self) -> Lent<'_, J> {
+        let mut state = lock(&self.shared.state);
+        state.lent += 1;
+        let summons = state.summon();
+        drop(state);
+        // Without a thread to lend, the wait goes on as it would have.
+        self.send_or_requeue(summons);
+        Lent { pool: self }
+    }
+
+    /// Changes the most workers at a time, at once for new ones; a worker beyond the new limit
+    /// leaves after its job.
+    pub fn resize(&self, max_workers: usize) {
+        assert!(max_workers >= 1, "a pool needs a worker");
+        let mut state = lock(&self.shared.state);
+        state.max_workers = max_workers;
+        state.min_workers = state.min_workers.min(max_workers);
+        let summons = state.summon();
+        let idle = if state.workers > state.limit() {
+            std::mem::take(&mut state.idle)
+        } else {
+            Vec::new()
+        };
+        let room = state.wake_one_for_room(self.shared.queue_size);
+        drop(state);
+        self.send_or_requeue(summons);
+        for seat in idle {
+            seat.parker.unpark(); // it looks, and stays or leaves
+        }
+        if let Some(room) = room {
+            room.unpark();
+        }
+    }
+
+    /// Starts the workers that stay when idle, without a job for them.
+    pub fn start_min_workers(&self) {
+        loop {
+            let mut state = lock(&self.shared.state);
+            if !state.open || state.workers >= state.min_workers || state.coming {
+                return; // the one that comes calls again
+            }
+            let summons = state.start();
+            drop(state);
+            if !self.send_or_requeue(summons) {
+                return;
+            }
+        }
+    }
+
+    /// Lets idle workers leave even below `min_workers`, once nobody can push any more.
+    pub fn release_min_workers(&self) {
+        let mut state = lock(&self.shared.state);
+        state.min_workers = 0;
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        for seat in idle {
+            seat.parker.unpark();
+        }
+    }
+
+    /// Refuses further pushes. With `drain` the queue is still worked off; otherwise what is in it
+    /// comes back. May be called again, to stop draining.
+    pub fn close(&self, drain: bool) -> Vec<J> {
+        let mut state = lock(&self.shared.state);
+        state.open = false;
+        let left = if drain { Vec::new() } else { state.queue.take_all() };
+        // A queue that is drained needs a worker even where none could be started before.
+        let summons = state.summon();
+        let idle = std::mem::take(&mut state.idle);
+        let room = std::mem::take(&mut state.room);
+        drop(state);
+        self.send_or_requeue(summons);
+        for seat in idle {
+            seat.parker.unpark();
+        }
+        for caller in room {
+            caller.unpark();
+        }
+        left
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closed(&self) -> bool {
+        !lock(&self.shared.state).open
+    }
+
+    /// Sleeps until every worker thread has ended its work; the pool must be closed.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when `deadline` passes first, [`Error::Interrupted`].
+    pub fn join(
+        &self,
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
+        let parker = Arc::new(Parker::new());
+        {
+            let mut state = lock(&self.shared.state);
+            if state.alive == 0 {
+                return Ok(());
+            }
+            state.joiners.push(Arc::clone(&parker));
+        }
+        loop {
+            let error = match parker.park(deadline) {
+                Parked::Notified => return Ok(()),
+                Parked::Interrupted if !interrupted() => continue,
+                Parked::Interrupted => Error::Interrupted,
+                Parked::TimedOut => Error::TimedOut,
+            };
+            lock(&self.shared.state).joiners.retain(|other| !Arc::ptr_eq(other, &parker));
+            return Err(error);
+        }
+    }
+
+    /// The counts at this instant.
+    pub fn counts(&self) -> PoolCounts {
+        let state = lock(&self.shared.state);
+        PoolCounts {
+            max_workers: state.max_workers,
+            running: state.running,
+            idle: state.workers - state.running,
+            waiting: state.queue.live(),
+        }
+    }
+
+    /// Whether no job is queued, and no worker has one or is about to.
+    pub fn is_quiet(&self) -> bool {
+        let state = lock(&self.shared.state);
+        state.queue.len() == 0 && state.running == 0 && !state.coming
+    }
+
+    /// Whether the calling thread is one of this pool's workers.
+    pub fn is_worker(&self) -> bool {
+        WORKER_OF.get() == self.id()
+    }
+
+    fn id(&self) -> usize {
+        Arc::as_ptr(&self.shared) as usize
+    }
+
+    /// Carries a summons out. If it was for a new thread, the system refused it, and no other
+    /// worker is there to do the work, one job comes back with the reason.
+    fn send(&self, summons: Summons) -> Result<(), (J, Error)> {
+        match summons {
+            Summons::None => Ok(()),
+            Summons::Wake(seat) => {
+                seat.parker.unpark();
+                Ok(())
+            }
+            Summons::Start(number) => self.spawn(number).or_else(|reason| {
+                let mut state = lock(&self.shared.state);
+                state.workers -= 1;
+                state.alive -= 1;
+                state.coming = false;
+                let joiners = state.joiners_if_gone();
+                let left = if state.workers == 0 { state.queue.unsifted.pop_back() } else { None };
+                drop(state);
+                for joiner in joiners {
+                    joiner.unpark();
+                }
+                // With other workers about, they will come to it.
+                left.map_or(Ok(()), |job| Err((job, Error::NoThread { reason })))
+            }),
+        }
+    }
+
+    /// Like [`send`](Self::send), for who has brought no job: one that comes back is queued again
+    /// and waits for the next summons. `false`: no thread.
+    fn send_or_requeue(&self, summons: Summons) -> bool {
+        match self.send(summons) {
+            Ok(()) => true,
+            Err((job, _)) => {
+                lock(&self.shared.state).queue.push(job);
+                false
+            }
+        }
+    }
+
+    fn spawn(&self, number: u64) -> Result<(), String> {
+        let worker = Worker {
+            pool: Self { shared: Arc::clone(&self.shared), runner: Arc::clone(&self.runner) },
+            number,
+            seat: Arc::new(Seat {
+                parker: Parker::new(),
+                summoned: std::sync::atomic::AtomicBool::new(false),
+            }),
+            arriving: Flag::new(true),
+            running: Flag::new(false),
+            left: Flag::new(false),
+        };
+        std::thread::Builder::new()
+            .name(worker.name())
+            .spawn(move || {
+                WORKER_OF.set(worker.pool.id());
+                worker.pool.runner.work(&worker);
+            })
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+}
+
+impl<J> State<J> {
+    fn joiners_if_gone(&mut self) -> Vec<Arc<Parker>> {
+        if self.alive == 0 { std::mem::take(&mut self.joiners) } else { Vec::new() }
+    }
+}
+
+impl<J> Clone for Pool<J> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), runner: Arc::clone(&self.runner) }
+    }
+}
+
+impl<J> fmt::Debug for Pool<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state: MutexGuard<'_, State<J>> = lock(&self.shared.state);
+        f.debug_struct("Pool")
+            .field("queued", &state.queue.len())
+            .field("husks", &state.queue.husks)
+            .field("idle", &state.idle.len())
+            .field("workers", &state.workers)
+            .field("alive", &state.alive)
+            .field("running", &state.running)
+            .field("coming", &state.coming)
+            .field("max_workers", &state.max_workers)
+            .field("lent", &state.lent)
+            .field("open", &state.open)
+            .finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// The pool whose worker this thread is, by the address of its shared part; 0 for none.
+    static WORKER_OF: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A worker that was lent to a pool; see [`Pool::lend`].
+#[derive(Debug)]
+#[must_use = "the worker is taken back when this is dropped"]
+pub struct Lent<'a, J: Send + 'static> {
+    pool: &'a Pool<J>,
+}
+
+impl<J: Send + 'static> Drop for Lent<'_, J> {
+    fn drop(&mut self) {
+        // Whoever is surplus now leaves after its job.
+        lock(&self.pool.shared.state).lent -= 1;
+    }
+}
+
+/// A thread's own note to itself.
+struct Flag(std::sync::atomic::AtomicBool);
+
+impl Flag {
+    fn new(value: bool) -> Self {
+        Self(std::sync::atomic::AtomicBool::new(value))
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn set(&self, value: bool) {
+        self.0.store(value, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// One worker, as its runner sees it. It stays on its thread.
+pub struct Worker<J: Send + 'static> {
+    pool: Pool<J>,
+    number: u64,
+    seat: Arc<Seat>,
+    // Atomic only so that a runner may wait in a closure that must be `Sync`: they are the worker's
+    // own, hence Relaxed.
+    /// It holds the baton.
+    arriving: Flag,
+    /// It is counted as running.
+    running: Flag,
+    /// It is no longer counted in `workers`.
+    left: Flag,
+}
+
+impl<J: Send + 'static> Worker<J> {
+    /// Its thread's name.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.pool.shared.thread_name, self.number)
+    }
+
+    /// Sleeps until there is something to take; `false` when this worker is to end.
+    ///
+    /// A runner that holds an interpreter's lock lets go of it before it calls this, and takes it
+    /// again before it calls [`take`](Self::take): a worker on its way owns no job, so none is
+    /// stranded with it.
+    pub fn wait(&self) -> bool {
+        let shared = &self.pool.shared;
+        let mut state = lock(&shared.state);
+        if self.arriving.get() {
+            return true; // just started
+        }
+        debug_assert!(!self.running.get(), "{} waits with a job", self.name());
+        loop {
+            // SURPLUS
+            if state.workers > state.limit() {
+                return self.leave(state);
+            }
+            // BUSY
+            if state.queue.len() > 0 {
+                if !state.coming {
+                    state.coming = true;
+                    self.arriving.set(true);
+                }
+                return true;
+            }
+            // OVER
+            if !state.open {
+                return self.leave(state);
+            }
+            // IDLE
+            let timeout = (state.workers > state.min_workers).then_some(shared.idle_timeout);
+            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            state.idle.push(Arc::clone(&self.seat));
+            drop(state);
+            let parked = loop {
+                match self.seat.parker.park(deadline) {
+                    Parked::Interrupted => {} // signals are the main thread's
+                    parked => break parked,
+                }
+            };
+            state = lock(&shared.state);
+            // Relaxed: written under the same lock.
+            if self.seat.summoned.swap(false, std::sync::atomic::Ordering::Relaxed) {
+                // If the timeout passed in the same moment, a token is still on its way here. It
+                // costs one look at the queue when this worker next sits down, no more.
+                self.arriving.set(true);
+                return true;
+            }
+            state.idle.retain(|seat| !Arc::ptr_eq(seat, &self.seat));
+            if parked == Parked::TimedOut && state.workers > state.min_workers {
+                if state.queue.len() > 0 {
+                    continue;
+                }
+                return self.leave(state);
+            }
+        }
+    }
+
+    /// Takes the oldest job. `None`: nothing to do now, [`wait`](Self::wait) for more.
+    pub fn take(&self) -> Option<J> {
+        let shared = &self.pool.shared;
+        let mut state = lock(&shared.state);
+        if self.arriving.get() {
+            self.arriving.set(false);
+            state.coming = false;
+        }
+        let surplus = state.workers > state.limit();
+        let job = if surplus { None } else { state.queue.pop() };
+        if job.is_some() != self.running.get() {
+            self.running.set(job.is_some());
+            if job.is_some() {
+                state.running += 1;
+            } else {
+                state.running -= 1;
+            }
+        }
+        let summons = state.summon();
+        let room = state.wake_one_for_room(shared.queue_size);
+        let wants_more = state.workers < state.min_workers;
+        drop(state);
+        self.pool.send_or_requeue(summons);
+        if let Some(room) = room {
+            room.unpark();
+        }
+        if wants_more {
+            self.pool.start_min_workers();
+        }
+        job
+    }
+
+    /// Leaves for good; always `false`, for [`wait`](Self::wait) to return.
+    fn leave(&self, mut state: MutexGuard<'_, State<J>>) -> bool {
+        state.workers -= 1;
+        self.left.set(true);
+        // Its place may be taken by another, if there is work that it declined.
+        let summons = state.summon();
+        drop(state);
+        self.pool.send_or_requeue(summons);
+        false
+    }
+}
+
+impl<J: Send + 'static> Drop for Worker<J> {
+    /// The end of the thread, in whatever way the runner came to it.
+    fn drop(&mut self) {
+        let mut state = lock(&self.pool.shared.state);
+        if !self.left.get() {
+            // The runner gave up early, or unwound: keep the counts true.
+            state.workers -= 1;
+            if self.running.get() {
+                state.running -= 1;
+            }
+            if self.arriving.get() {
+                state.coming = false;
+            }
+        }
+        state.alive -= 1;
+        let summons = state.summon();
+        let joiners = state.joiners_if_gone();
+        drop(state);
+        self.pool.send_or_requeue(summons);
+        for joiner in joiners {
+            joiner.wake();
+        }
+    }
+}
+
+impl<J: Send + 'static> fmt::Debug for Worker<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("name", &self.name())
+            .field("arriving", &self.arriving.get())
+            .field("running", &self.running.get())
+            .finish_non_exhaustive()
+    }
+}

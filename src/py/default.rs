@@ -1,0 +1,158 @@
+//! The default pool, and the functions of the module that use it.
+//!
+//! One per process, made at first use. The lock below is a leaf: the pool is made outside it, and of
+//! two that were made in a race one is thrown away before it has started a thread.
+
+use std::time::Instant;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::convert::{self, Least};
+use super::hooks::Hooks;
+use super::pool::{Extra, PoolBase};
+use super::task::{self, TaskBase, interrupted};
+use crate::sync::{Mutex, Parked, Parker, lock};
+
+struct Default {
+    pool: Py<PoolBase>,
+    /// Somebody has used it, so it can no longer be replaced.
+    used: bool,
+}
+
+static DEFAULT: Mutex<Option<Default>> = Mutex::new(None);
+
+/// The default pool's own defaults: a program that posts faster than it works must feel it before
+/// its memory does.
+const QUEUE_SIZE: usize = 10_000;
+
+fn default_pool(py: Python<'_>) -> PyResult<Py<PoolBase>> {
+    if let Some(default) = &mut *lock(&DEFAULT) {
+        default.used = true;
+        return Ok(default.pool.clone_ref(py));
+    }
+    let new = make(py, &PyDict::new(py))?;
+    let mut slot = lock(&DEFAULT);
+    match &mut *slot {
+        Some(default) => {
+            default.used = true;
+            let pool = default.pool.clone_ref(py);
+            drop(slot);
+            drop(new);
+            Ok(pool)
+        }
+        empty @ None => {
+            *empty = Some(Default { pool: new.clone_ref(py), used: true });
+            Ok(new)
+        }
+    }
+}
+
+fn make(py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<Py<PoolBase>> {
+    if !options.contains("queue_size")? {
+        options.set_item("queue_size", QUEUE_SIZE)?;
+    }
+    let pool = Hooks::get(py)?.pool_class.bind(py).call((), Some(options))?;
+    Ok(pool.cast_into::<PoolBase>()?.unbind())
+}
+
+#[pyfunction]
+#[pyo3(signature = (callback, /, *options, args=None, kwargs=None, name=None, context=None))]
+pub(super) fn post_task<'py>(
+    callback: &Bound<'py, PyAny>,
+    options: &Bound<'py, PyTuple>,
+    args: Option<&Bound<'py, PyAny>>,
+    kwargs: Option<&Bound<'py, PyAny>>,
+    name: Option<&Bound<'py, PyAny>>,
+    context: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, TaskBase>> {
+    let pool = default_pool(callback.py())?;
+    pool.get().post(callback, options, &Extra { args, kwargs, name, context })
+}
+
+#[pyfunction]
+pub(super) fn get_async_task(py: Python<'_>) -> PyResult<Py<PoolBase>> {
+    default_pool(py)
+}
+
+#[pyfunction]
+#[pyo3(signature = (max_workers=None, max_capacity=None, **pool_options))]
+pub(super) fn set_work_pool_options(
+    py: Python<'_>,
+    max_workers: Option<Bound<'_, PyAny>>,
+    max_capacity: Option<Bound<'_, PyAny>>,
+    pool_options: Option<Bound<'_, PyDict>>,
+) -> PyResult<()> {
+    let options = pool_options.unwrap_or_else(|| PyDict::new(py));
+    if let Some(max_workers) = max_workers {
+        options.set_item("max_workers", max_workers)?;
+    }
+    if let Some(max_capacity) = max_capacity {
+        // Under its own name, so that a refusal names what the caller wrote.
+        let capacity = convert::size("max_capacity", &max_capacity, 0)?;
+        options.set_item("queue_size", capacity)?;
+    }
+    let new = make(py, &options)?;
+    let mut slot = lock(&DEFAULT);
+    let refused = slot.as_ref().is_some_and(|default| default.used);
+    let old = if refused { None } else { slot.replace(Default { pool: new, used: false }) };
+    drop(slot);
+    drop(old);
+    if refused {
+        return Err(PyRuntimeError::new_err(
+            "the default pool runs already; its options must be set before its first use",
+        ));
+    }
+    Ok(())
+}
+
+#[pyfunction]
+#[pyo3(signature = (timeout=None))]
+pub(super) fn wait_and_exit(
+    py: Python<'_>,
+    timeout: Option<&Bound<'_, PyAny>>,
+) -> PyResult<bool> {
+    convert::deadline(timeout)?;
+    let pool = {
+        let slot = lock(&DEFAULT);
+        slot.as_ref().filter(|default| default.used).map(|default| default.pool.clone_ref(py))
+    };
+    match pool {
+        None => Ok(true),
+        Some(pool) => pool.bind(py).call_method1("wait_and_exit", (timeout,))?.extract(),
+    }
+}
+
+/// Forgets the default pool, after shutting it down; the next use makes a new one.
+#[pyfunction]
+pub(super) fn reset_default_pool(py: Python<'_>) -> PyResult<()> {
+    let old = lock(&DEFAULT).take();
+    if let Some(old) = old {
+        old.pool.bind(py).call_method0("shutdown")?;
+    }
+    Ok(())
+}
+
+#[pyfunction]
+pub(super) fn sleep(py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<()> {
+    let delay = convert::duration("delay", delay, Least::Zero)?;
+    let end = Instant::now().checked_add(delay);
+    let mut raised = None;
+    py.detach(|| {
+        let mut interrupted = interrupted(&mut raised);
+        let alone = Parker::new();
+        while alone.park(end) != Parked::TimedOut && !interrupted() {}
+    });
+    raised.map_or(Ok(()), Err)
+}
+
+#[pyfunction]
+pub(super) fn current_task(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
+    task::current(py)
+}
+
+#[pyfunction]
+pub(super) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
+    task::check_cancelled(py)
+}

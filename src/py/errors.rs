@@ -1,0 +1,32 @@
+//! The core's errors as Python's exceptions: the only mapping there is.
+//!
+//! The exception classes themselves are plain Python, in `asynctask/exceptions.py`.
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PyTimeoutError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::{import_exception};
+
+use crate::error::Error;
+
+import_exception!(asynctask.exceptions, BrokenPool);
+import_exception!(asynctask.exceptions, PoolShutdown);
+import_exception!(asynctask.exceptions, QueueFull);
+import_exception!(concurrent.futures, CancelledError);
+import_exception!(concurrent.futures, InvalidStateError);
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::QueueFull => QueueFull::new_err(error.to_string()),
+            Error::Shutdown => PoolShutdown::new_err(error.to_string()),
+            // As the standard library's, which has no text either.
+            Error::TimedOut => PyTimeoutError::new_err(()),
+            Error::Cancelled => CancelledError::new_err(()),
+            Error::Ended { .. } => CancelledError::new_err(error.to_string()),
+            Error::Panicked | Error::NoThread { .. } => BrokenPool::new_err(error.to_string()),
+            // Whoever was interrupted has an exception of its own to raise.
+            Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+            Error::Invalid { .. } => PyValueError::new_err(error.to_string()),
+        }
+    }
+}

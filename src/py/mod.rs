@@ -1,0 +1,54 @@
+//! The binding: Python's view of the core. The only folder that names pyo3.
+//!
+//! | file           | what it is                                                       |
+//! |----------------|------------------------------------------------------------------|
+//! | `task.rs`      | `TaskBase`, the native half of `AsyncTask`                       |
+//! | `pool.rs`      | `PoolBase`, the native half of `AsyncTaskPool`                   |
+//! | `runner.rs`    | a worker's life: attach once, run, yield                         |
+//! | `options.rs`   | `DelayTask`, `IntervalTask`, `IntervalWithDelayTask`             |
+//! | `default.rs`   | the default pool and the functions of the module                 |
+//! | `exit.rs`      | what happens when the interpreter goes away                      |
+//! | `testing.rs`   | `ManualClock`                                                    |
+//! | `convert.rs`   | durations, in and out                                            |
+//! | `errors.rs`    | the core's errors as Python's exceptions                         |
+//! | `callback.rs`  | calling Python from a worker; the only `unsafe` for finalization |
+//! | `hooks.rs`     | what the binding asks of the package's Python files              |
+//!
+//! It holds no logic: a method checks its arguments, lets go of the interpreter if it may wait,
+//! calls the core and maps the error. Lock rules are on the crate's front page.
+
+mod callback;
+mod convert;
+mod default;
+mod errors;
+mod exit;
+mod hooks;
+mod options;
+mod pool;
+mod runner;
+mod task;
+mod testing;
+
+/// The extension module: a table of contents.
+#[pyo3::pymodule]
+mod _asynctask {
+    #[pymodule_export]
+    use super::convert::_seconds;
+    #[pymodule_export]
+    use super::default::{
+        check_cancelled, current_task, get_async_task, post_task, reset_default_pool,
+        set_work_pool_options, sleep, wait_and_exit,
+    };
+    #[pymodule_export]
+    use super::exit::{_drain_at_exit, _stop_at_exit};
+    #[pymodule_export]
+    use super::hooks::_install;
+    #[pymodule_export]
+    use super::options::{DelayTask, IntervalTask, IntervalWithDelayTask};
+    #[pymodule_export]
+    use super::pool::PoolBase;
+    #[pymodule_export]
+    use super::task::TaskBase;
+    #[pymodule_export]
+    use super::testing::ManualClock;
+}

@@ -1,0 +1,480 @@
+//! `PoolBase`, the native half of `AsyncTaskPool`.
+//!
+//! The public class is `class AsyncTaskPool(PoolBase, Executor)`. Owned by the user; tasks keep the
+//! engine behind it alive, so dropping the pool loses nothing that was accepted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyContext, PyDict, PyMapping, PyString, PyTuple};
+
+use super::callback;
+use super::convert::{self, Least};
+use super::exit;
+use super::options::{Interval, Plan};
+use super::runner::{self, Initializer, PyRunner};
+use super::task::{Call, PyJob, TaskBase, interrupted, new_task};
+use super::testing::ManualClock;
+use crate::clock::{Clock, nanos};
+use crate::error::Error;
+use crate::pool::{Pool, PoolOptions};
+use crate::scheduler::{Engine, OnFull, Options};
+use crate::series::Series;
+use crate::task::Task;
+use crate::wheel::{Tier, Tiers};
+
+const POLICIES: &[(&str, OnFull)] = &[
+    ("block", OnFull::Block),
+    ("raise", OnFull::Raise),
+    ("drop_newest", OnFull::DropNewest),
+    ("drop_oldest", OnFull::DropOldest),
+    ("caller_runs", OnFull::CallerRuns),
+];
+
+/// The native half of `AsyncTaskPool`; see there for what its methods promise.
+#[pyclass(frozen, subclass, weakref, module = "asynctask._asynctask")]
+pub(super) struct PoolBase {
+    pub(super) engine: Arc<Engine<PyJob>>,
+    runner: Arc<PyRunner>,
+    propagate_context: bool,
+}
+
+/// The keywords of `post_task` that are not options.
+pub(super) struct Extra<'a, 'py> {
+    pub(super) args: Option<&'a Bound<'py, PyAny>>,
+    pub(super) kwargs: Option<&'a Bound<'py, PyAny>>,
+    pub(super) name: Option<&'a Bound<'py, PyAny>>,
+    pub(super) context: Option<&'a Bound<'py, PyAny>>,
+}
+
+impl PoolBase {
+    /// `post_task`, with everything.
+    pub(super) fn post<'py>(
+        &self,
+        callback: &Bound<'py, PyAny>,
+        options: &Bound<'py, PyTuple>,
+        extra: &Extra<'_, 'py>,
+    ) -> PyResult<Bound<'py, TaskBase>> {
+        let py = callback.py();
+        convert::callable("callback", callback)?;
+        let plan = if options.is_empty() { Plan::default() } else { Plan::of(options)? };
+        let args = match extra.args {
+            None => PyTuple::empty(py),
+            Some(args) => checked_args(args)?,
+        };
+        let kwargs = extra.kwargs.map(checked_kwargs).transpose()?;
+        let name = extra.name.map(checked_name).transpose()?;
+        let context = match extra.context {
+            Some(context) => Some(checked_context(context)?),
+            None => self.capture_context(py)?,
+        };
+        let call = Call {
+            callback: callback.clone().unbind(),
+            args: args.unbind(),
+            kwargs: kwargs.map(Bound::unbind),
+            context,
+        };
+        self.start(py, &plan, Some(call), name)
+    }
+
+    /// Posts what the checked arguments say.
+    fn start<'py>(
+        &self,
+        py: Python<'py>,
+        plan: &Plan,
+        call: Option<Call>,
+        name: Option<Py<PyString>>,
+    ) -> PyResult<Bound<'py, TaskBase>> {
+        self.check_usable()?;
+        let engine = &self.engine;
+        if plan.interval.is_none() && plan.delay.is_none_or(|delay| delay.is_zero()) && call.is_some()
+        {
+            let task = new_task(py, engine, Task::one_shot(), call, name)?;
+            self.post_now(py, PyJob(task.clone().unbind()))?;
+            return Ok(task);
+        }
+        let now = engine.now();
+        let task = match (&plan.interval, &call) {
+            (None, None) => Task::bare(),
+            (None, Some(_)) => Task::one_shot(),
+            (Some(interval), call) => {
+                let series = Series::new(&interval.every(plan.delay)?, now)?;
+                if call.is_some() { Task::series(series) } else { Task::bare_series(series) }
+            }
+        };
+        let deadline = now.saturating_add(nanos(plan.delay.unwrap_or_default()));
+        let task = new_task(py, engine, task, call, name)?;
+        engine.post_at(PyJob(task.clone().unbind()), deadline, py).map_err(exit::explain)?;
+        Ok(task)
+    }
+
+    fn post_now(&self, py: Python<'_>, job: PyJob) -> PyResult<()> {
+        let mut raised = None;
+        let mut wait_for_room = |pool: &Pool<PyJob>| {
+            py.detach(|| pool.wait_for_room(&mut interrupted(&mut raised)))
+        };
+        match self.engine.post(job, py, &mut wait_for_room) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(raised.unwrap_or_else(|| exit::explain(error))),
+        }
+    }
+
+    fn call<'py>(
+        &self,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Call> {
+        // `fn`, because that is what `Executor` calls it.
+        convert::callable("fn", callback)?;
+        Ok(Call {
+            callback: callback.clone().unbind(),
+            args: args.clone().unbind(),
+            kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
+            context: self.capture_context(callback.py())?,
+        })
+    }
+
+    fn capture_context(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        if self.propagate_context { callback::capture_context(py) } else { Ok(None) }
+    }
+
+    fn check_usable(&self) -> PyResult<()> {
+        if self.runner.is_broken() { Err(runner::broken()) } else { Ok(()) }
+    }
+
+    /// Waits for the workers to end; `false`: `timeout` was not enough. On a worker of the same
+    /// pool it does not wait, for it would wait for itself.
+    pub(super) fn join(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let deadline = convert::deadline(timeout)?;
+        exit::join(py, &self.engine, deadline)
+    }
+}
+
+#[pymethods]
+impl PoolBase {
+    #[new]
+    #[pyo3(signature = (max_workers=None, thread_name_prefix=None, initializer=None, initargs=None,
+                        *, min_workers=None, idle_timeout=None, queue_size=None, on_full=None,
+                        propagate_context=true, tiers=None, clock=None))]
+    #[expect(clippy::too_many_arguments, reason = "they are the constructor's keywords")]
+    fn new(
+        py: Python<'_>,
+        max_workers: Option<&Bound<'_, PyAny>>,
+        thread_name_prefix: Option<&Bound<'_, PyAny>>,
+        initializer: Option<Bound<'_, PyAny>>,
+        initargs: Option<&Bound<'_, PyAny>>,
+        min_workers: Option<&Bound<'_, PyAny>>,
+        idle_timeout: Option<&Bound<'_, PyAny>>,
+        queue_size: Option<&Bound<'_, PyAny>>,
+        on_full: Option<&Bound<'_, PyAny>>,
+        propagate_context: bool,
+        tiers: Option<&Bound<'_, PyAny>>,
+        clock: Option<&Bound<'_, ManualClock>>,
+    ) -> PyResult<Self> {
+        let mut pool = PoolOptions::default();
+        if let Some(max_workers) = max_workers {
+            pool.max_workers = convert::size("max_workers", max_workers, 1)?;
+        }
+        if let Some(prefix) = thread_name_prefix {
+            let prefix = prefix.cast::<PyString>().map_err(|_| {
+                PyTypeError::new_err(format!(
+                    "thread_name_prefix must be a str, not {}",
+                    convert::repr(prefix)
+                ))
+            })?;
+            let prefix = prefix.to_str()?;
+            if prefix.contains('\0') {
+                return Err(PyValueError::new_err("thread_name_prefix must not contain NUL"));
+            }
+            if !prefix.is_empty() {
+                prefix.clone_into(&mut pool.thread_name);
+            }
+        }
+        if let Some(min_workers) = min_workers {
+            pool.min_workers = convert::size("min_workers", min_workers, 0)?;
+            if pool.min_workers > pool.max_workers {
+                return Err(PyValueError::new_err(format!(
+                    "min_workers must be at most max_workers {}, not {}",
+                    pool.max_workers, pool.min_workers
+                )));
+            }
+        }
+        if let Some(timeout) = idle_timeout {
+            pool.idle_timeout = convert::duration("idle_timeout", timeout, Least::Zero)?;
+        }
+        pool.queue_size =
+            queue_size.map(|size| convert::size("queue_size", size, 0)).transpose()?;
+        let on_full = match on_full {
+            Some(policy) => convert::word("on_full", policy, POLICIES)?,
+            None => OnFull::default(),
+        };
+        let initializer = match initializer {
+            None => None,
+            Some(callback) => {
+                convert::callable("initializer", &callback)?;
+                let args = match initargs {
+                    None => PyTuple::empty(py),
+                    Some(args) => tuple_of("initargs", args)?,
+                };
+                Some(Initializer { callback: callback.unbind(), args: args.unbind() })
+            }
+        };
+        let options = Options {
+            pool,
+            on_full,
+            tiers: tiers.map_or_else(|| Ok(Tiers::default()), checked_tiers)?,
+            clock: clock.map(|clock| clock.get().clock() as Arc<dyn Clock>),
+        };
+        let runner = Arc::new(PyRunner::new(initializer));
+        let engine = Engine::new(&options, Arc::<PyRunner>::clone(&runner));
+        runner.belong_to(&engine);
+        exit::register(py, &engine);
+        Ok(Self { engine, runner, propagate_context })
+    }
+
+    #[pyo3(signature = (func, /, *args, **kwargs))]
+    fn submit<'py>(
+        &self,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, TaskBase>> {
+        let call = self.call(func, args, kwargs)?;
+        self.start(func.py(), &Plan::default(), Some(call), None)
+    }
+
+    #[pyo3(signature = (func, /, *args, **kwargs))]
+    fn try_submit<'py>(
+        &self,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Option<Bound<'py, TaskBase>>> {
+        let py = func.py();
+        let call = self.call(func, args, kwargs)?;
+        self.check_usable()?;
+        let task = new_task(py, &self.engine, Task::one_shot(), Some(call), None)?;
+        let posted =
+            self.engine.try_post(PyJob(task.clone().unbind()), py).map_err(exit::explain)?;
+        Ok(posted.then_some(task))
+    }
+
+    #[pyo3(signature = (callback, /, *options, args=None, kwargs=None, name=None, context=None))]
+    fn post_task<'py>(
+        &self,
+        callback: &Bound<'py, PyAny>,
+        options: &Bound<'py, PyTuple>,
+        args: Option<&Bound<'py, PyAny>>,
+        kwargs: Option<&Bound<'py, PyAny>>,
+        name: Option<&Bound<'py, PyAny>>,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, TaskBase>> {
+        self.post(callback, options, &Extra { args, kwargs, name, context })
+    }
+
+    #[pyo3(signature = (callback, /))]
+    fn post_async_task<'py>(
+        &self,
+        callback: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, TaskBase>> {
+        self.post_plan(callback, &Plan::default())
+    }
+
+    #[pyo3(signature = (callback, delay, /))]
+    fn post_delay_task<'py>(
+        &self,
+        callback: &Bound<'py, PyAny>,
+        delay: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, TaskBase>> {
+        let delay = Some(convert::duration("delay", delay, Least::Zero)?);
+        self.post_plan(callback, &Plan { delay, interval: None })
+    }
+
+    #[pyo3(signature = (callback, interval, /))]
+    fn post_interval_task<'py>(
+        &self,
+        callback: &Bound<'py, PyAny>,
+        interval: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, TaskBase>> {
+        let interval = Some(Interval::plain(interval)?);
+        self.post_plan(callback, &Plan { delay: None, interval })
+    }
+
+    /// A task without a callback: over once `delay` has passed.
+    fn after<'py>(&self, delay: &Bound<'py, PyAny>) -> PyResult<Bound<'py, TaskBase>> {
+        let py = delay.py();
+        let delay = Some(convert::duration("delay", delay, Least::Zero)?);
+        self.start(py, &Plan { delay, interval: None }, None, None)
+    }
+
+    /// A series without a callback, for `Ticker`.
+    #[pyo3(signature = (*options))]
+    fn _post_ticks<'py>(
+        &self,
+        py: Python<'py>,
+        options: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, TaskBase>> {
+        self.start(py, &Plan::of(options)?, None, None)
+    }
+
+    fn resize(&self, max_workers: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.engine.pool().resize(convert::size("max_workers", max_workers, 1)?);
+        Ok(())
+    }
+
+    #[pyo3(signature = (wait=true, *, cancel_futures=false))]
+    fn shutdown(&self, py: Python<'_>, wait: bool, cancel_futures: bool) -> PyResult<()> {
+        self.engine.close(!cancel_futures, py);
+        if wait {
+            self.join(py, None)?;
+        }
+        Ok(())
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn wait_and_exit(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        // Checked first: a refused call must not have stopped anything.
+        convert::deadline(timeout)?;
+        self.engine.close(true, py);
+        let in_time = self.join(py, timeout)?;
+        if !in_time {
+            self.engine.close(false, py);
+        }
+        Ok(in_time)
+    }
+
+    /// The fields of `PoolStats`, in order.
+    fn _stats(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
+        let stats = self.engine.stats();
+        let fields = [
+            stats.pool.max_workers as u64,
+            stats.pool.running as u64,
+            stats.pool.idle as u64,
+            stats.pool.waiting as u64,
+            stats.pending_timers as u64,
+            stats.submitted,
+            stats.successful,
+            stats.failed,
+            stats.cancelled,
+            stats.dropped,
+            stats.successful + stats.failed,
+            stats.skipped_runs,
+            stats.missed_runs,
+        ];
+        Ok(PyTuple::new(py, fields)?.unbind())
+    }
+}
+
+impl PoolBase {
+    fn post_plan<'py>(
+        &self,
+        callback: &Bound<'py, PyAny>,
+        plan: &Plan,
+    ) -> PyResult<Bound<'py, TaskBase>> {
+        let py = callback.py();
+        convert::callable("callback", callback)?;
+        let call = Call {
+            callback: callback.clone().unbind(),
+            args: PyTuple::empty(py).unbind(),
+            kwargs: None,
+            context: self.capture_context(py)?,
+        };
+        self.start(py, plan, Some(call), None)
+    }
+}
+
+impl Drop for PoolBase {
+    fn drop(&mut self) {
+        // Nobody can post any more: once idle, every worker may leave. Tasks that are posted
+        // already run as they would have.
+        self.engine.pool().release_min_workers();
+    }
+}
+
+fn checked_args<'py>(args: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    tuple_of("args", args)
+}
+
+fn tuple_of<'py>(argument: &str, args: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    if let Ok(args) = args.cast_exact::<PyTuple>() {
+        return Ok(args.clone());
+    }
+    let wrong = || {
+        PyTypeError::new_err(format!("{argument} must be an iterable, not {}", convert::repr(args)))
+    };
+    // A string would be taken apart into its letters, which nobody ever means.
+    if args.is_instance_of::<PyString>() {
+        return Err(wrong());
+    }
+    let items = args.try_iter().map_err(|_| wrong())?.collect::<PyResult<Vec<_>>>()?;
+    PyTuple::new(args.py(), items)
+}
+
+fn checked_kwargs<'py>(kwargs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    let mapping = kwargs.cast::<PyMapping>().map_err(|_| {
+        PyTypeError::new_err(format!("kwargs must be a mapping, not {}", convert::repr(kwargs)))
+    })?;
+    // A copy: what the caller does to his dict afterwards is no business of the task's.
+    let copy = PyDict::new(kwargs.py());
+    copy.update(mapping)?;
+    for key in copy.keys() {
+        if !key.is_instance_of::<PyString>() {
+            return Err(PyTypeError::new_err(format!(
+                "kwargs must have str keys, not {}",
+                convert::repr(&key)
+            )));
+        }
+    }
+    Ok(copy)
+}
+
+fn checked_name(name: &Bound<'_, PyAny>) -> PyResult<Py<PyString>> {
+    let name = name.cast::<PyString>().map_err(|_| {
+        PyTypeError::new_err(format!("name must be a str, not {}", convert::repr(name)))
+    })?;
+    Ok(name.clone().unbind())
+}
+
+fn checked_context(context: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    if !context.is_instance_of::<PyContext>() {
+        return Err(PyTypeError::new_err(format!(
+            "context must be a contextvars.Context, not {}",
+            convert::repr(context)
+        )));
+    }
+    Ok(context.clone().unbind())
+}
+
+fn checked_tiers(tiers: &Bound<'_, PyAny>) -> PyResult<Tiers> {
+    let wrong = |_| {
+        PyTypeError::new_err(format!(
+            "tiers must be pairs of a tick and a number of slots, not {}",
+            convert::repr(tiers)
+        ))
+    };
+    let mut checked = Vec::new();
+    for tier in tiers.try_iter().map_err(wrong)? {
+        let (tick, slots): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
+            tier?.extract().map_err(wrong)?;
+        let tick: Duration = convert::duration("tiers: a tick", &tick, Least::Positive)?;
+        let slots = convert::count("tiers: a number of slots", &slots, 1)?;
+        let slots = u32::try_from(slots).map_err(|_| {
+            PyValueError::new_err(format!("tiers: a number of slots is too large: {slots}"))
+        })?;
+        checked.push(Tier { tick: nanos(tick), slots });
+    }
+    Tiers::new(&checked).map_err(|error| {
+        PyErr::from(Error::Invalid { argument: "tiers", reason: format!("do not fit: {error}") })
+    })
+}

@@ -1,0 +1,664 @@
+//! `TaskBase`, the native half of `AsyncTask`, and the [`Job`] behind it.
+//!
+//! A handle is one Python object. Queue and wheel hold a reference to that object and nothing else,
+//! so a post is one allocation. The public class is `class AsyncTask(TaskBase, Future)` with empty
+//! `__slots__`: `isinstance(task, Future)` holds because it is true, every method is found here
+//! first, and `Future.__init__`, which costs as much as ten posts, never runs. Allocation and
+//! deallocation of such a handle take 54–64 ns, of a plain native class 45–53 (CPython 3.11, 3.13).
+//!
+//! The body's lock is a leaf: nothing of Python's is called, and nothing dropped, under it.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, ffi};
+
+use super::callback;
+use super::convert::{self, Least};
+use super::errors::{BrokenPool, CancelledError, InvalidStateError};
+use super::hooks::Hooks;
+use crate::clock::nanos;
+use crate::error::Error;
+use crate::scheduler::{self, Engine, Job};
+use crate::sync::{Mutex, lock};
+use crate::task::{Cancel, Goal, Phase, Task, View};
+
+/// Gives each unnamed task its number.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    /// The handle whose `__new__` is about to run; see [`new_task`].
+    static NEW: RefCell<Option<TaskBase>> = const { RefCell::new(None) };
+    /// The task whose callback this thread is in; null outside of callbacks. Borrowed from the
+    /// frame that runs it, which outlives every use.
+    static CURRENT: Cell<*mut ffi::PyObject> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+/// What is to be called.
+pub(super) struct Call {
+    pub(super) callback: Py<PyAny>,
+    pub(super) args: Py<PyTuple>,
+    pub(super) kwargs: Option<Py<PyDict>>,
+    /// `None`: a fresh context for each run.
+    pub(super) context: Option<Py<PyAny>>,
+}
+
+/// What a task has, by where it stands.
+enum Stage {
+    /// It is pending.
+    Call(Call),
+    /// It has no callback, is in a run, or was cancelled.
+    Empty,
+    /// Its last run returned this.
+    Value(Py<PyAny>),
+    /// Its last run raised this.
+    Error(Py<PyAny>),
+}
+
+/// What few tasks have.
+#[derive(Default)]
+struct Extras {
+    name: Option<Py<PyString>>,
+    callbacks: Vec<Py<PyAny>>,
+    /// The `_condition` and `_waiters` of a `Future`, made when somebody looks.
+    condition: Option<Py<PyAny>>,
+    waiters: Option<Py<PyList>>,
+}
+
+struct Body {
+    stage: Stage,
+    extras: Option<Box<Extras>>,
+}
+
+/// The native half of `AsyncTask`; see there for what its methods promise.
+#[pyclass(frozen, subclass, weakref, module = "asynctask._asynctask")]
+pub(crate) struct TaskBase {
+    task: Task,
+    engine: Arc<Engine<PyJob>>,
+    number: u64,
+    body: Mutex<Body>,
+    /// Somebody has seen the failure, or it has been logged.
+    seen: AtomicBool,
+}
+
+/// Makes a handle.
+pub(super) fn new_task<'py>(
+    py: Python<'py>,
+    engine: &Arc<Engine<PyJob>>,
+    task: Task,
+    call: Option<Call>,
+    name: Option<Py<PyString>>,
+) -> PyResult<Bound<'py, TaskBase>> {
+    let extras = name.map(|name| Box::new(Extras { name: Some(name), ..Extras::default() }));
+    let base = TaskBase {
+        task,
+        engine: Arc::clone(engine),
+        number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+        body: Mutex::new(Body { stage: call.map_or(Stage::Empty, Stage::Call), extras }),
+        seen: AtomicBool::new(false),
+    };
+    let class = Hooks::get(py)?.task_class.bind(py).as_type_ptr();
+    let args = PyTuple::empty(py);
+    NEW.set(Some(base));
+    // SAFETY:
+    // 1. `tp_new` of a class is called as `type.__call__` would call it, but without the
+    //    `__init__` that follows there. `Future.__init__` builds a condition and takes 5 µs; every
+    //    attribute it would set is a property of ours.
+    // 2. `_install` has checked that the class is a subclass of `TaskBase`, whose `__new__` it
+    //    inherits, so the slot is set and the object is a `TaskBase`.
+    // 3. Attached; the result is a new reference, or null with an exception set.
+    unsafe {
+        let new = (*class).tp_new.expect("a class with a base has a tp_new");
+        let object = new(class, args.as_ptr(), std::ptr::null_mut());
+        Ok(Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked())
+    }
+}
+
+/// The task whose callback the calling thread is in.
+pub(super) fn current(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
+    let current = CURRENT.get();
+    if current.is_null() {
+        return None;
+    }
+    // SAFETY: set by `call` below to an object that the same thread keeps alive until it has set
+    // the cell back, and that is a `TaskBase`.
+    Some(unsafe { Bound::from_borrowed_ptr(py, current).cast_into_unchecked() })
+}
+
+impl TaskBase {
+    pub(super) fn view(&self) -> View {
+        self.task.view()
+    }
+
+    pub(super) fn shown_name(&self, py: Python<'_>) -> String {
+        let name = {
+            let body = lock(&self.body);
+            body.extras.as_ref().and_then(|extras| extras.name.as_ref()).map(|n| n.clone_ref(py))
+        };
+        name.map_or_else(
+            || format!("task-{}", self.number),
+            |name| name.bind(py).to_string_lossy().into_owned(),
+        )
+    }
+
+    /// Waits for `goal`, and lets signals through.
+    fn wait(
+        slf: &Bound<'_, Self>,
+        goal: Goal,
+        deadline: Option<Instant>,
+    ) -> PyResult<View> {
+        let py = slf.py();
+        let this = slf.get();
+        let view = this.task.view();
+        if view.is_over() {
+            return Ok(view);
+        }
+        if CURRENT.get() == slf.as_ptr() && !matches!(goal, Goal::Runs(runs) if runs <= view.runs())
+        {
+            return Err(PyRuntimeError::new_err("a task cannot wait for itself"));
+        }
+        let job = PyJob(slf.clone().unbind());
+        this.engine.help(&job, py);
+        let mut raised = None;
+        let waited = py.detach(|| {
+            this.engine.wait(&this.task, goal, deadline, &mut interrupted(&mut raised))
+        });
+        this.engine.sweep(py);
+        match raised {
+            Some(error) => Err(error),
+            None => Ok(waited?),
+        }
+    }
+
+    /// The result of a task that is over.
+    fn outcome(&self, py: Python<'_>, view: View) -> PyResult<Py<PyAny>> {
+        if view.phase() == Phase::Cancelled {
+            return Err(Error::Cancelled.into());
+        }
+        self.seen.store(true, Ordering::Relaxed);
+        match &lock(&self.body).stage {
+            Stage::Value(value) => Ok(value.clone_ref(py)),
+            Stage::Error(error) => Err(PyErr::from_value(error.bind(py).clone())),
+            Stage::Call(_) | Stage::Empty => Ok(py.None()),
+        }
+    }
+
+    fn with_extras<R>(&self, f: impl FnOnce(&mut Extras) -> R) -> R {
+        f(lock(&self.body).extras.get_or_insert_default())
+    }
+
+    /// Registers somebody who must be told of the end by a thread that can call Python. `false`:
+    /// the task is over, and nobody will.
+    fn watch(&self, register: impl FnOnce(&mut Extras)) -> bool {
+        let mut body = lock(&self.body);
+        // In this order: an end that comes after the first line finds the flag, takes the lock
+        // after us, and then finds what is registered.
+        self.task.watch();
+        if self.task.view().is_over() {
+            return false;
+        }
+        register(body.extras.get_or_insert_default());
+        true
+    }
+
+    fn state(&self) -> &'static str {
+        match self.task.view().phase() {
+            Phase::Pending => "PENDING",
+            Phase::Running => "RUNNING",
+            // Whoever waits by way of the standard library is told in the same breath.
+            Phase::Cancelled => "CANCELLED_AND_NOTIFIED",
+            Phase::Finished | Phase::Failed => "FINISHED",
+        }
+    }
+}
+
+/// The question that a wait asks after a signal: has a handler raised? Only the main thread ever
+/// hears yes.
+pub(super) fn interrupted(raised: &mut Option<PyErr>) -> impl FnMut() -> bool {
+    move || {
+        *raised = Python::attach(|py| py.check_signals()).err();
+        raised.is_some()
+    }
+}
+
+#[pymethods]
+impl TaskBase {
+    #[new]
+    fn new() -> PyResult<Self> {
+        NEW.take().ok_or_else(|| {
+            PyTypeError::new_err("an AsyncTask is made by posting, not by calling the class")
+        })
+    }
+
+    #[getter]
+    fn name(&self, py: Python<'_>) -> String {
+        self.shown_name(py)
+    }
+
+    fn cancel(slf: &Bound<'_, Self>) -> bool {
+        let this = slf.get();
+        match this.engine.stop(&PyJob(slf.clone().unbind()), true, slf.py()) {
+            Cancel::Now | Cancel::AfterRun => true,
+            Cancel::Running => false,
+            Cancel::Over => this.task.view().phase() == Phase::Cancelled,
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.task.view().phase() == Phase::Cancelled
+    }
+
+    fn running(&self) -> bool {
+        self.task.view().phase() == Phase::Running
+    }
+
+    fn is_running(&self) -> bool {
+        self.running()
+    }
+
+    fn done(&self) -> bool {
+        self.task.view().is_over()
+    }
+
+    fn finished(&self) -> bool {
+        self.task.view().runs() > 0
+    }
+
+    fn called_times(&self) -> u64 {
+        self.task.view().runs()
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn result(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        let view = Self::wait(slf, Goal::Over, convert::deadline(timeout)?)?;
+        slf.get().outcome(slf.py(), view)
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn exception(
+        slf: &Bound<'_, Self>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        let this = slf.get();
+        let view = Self::wait(slf, Goal::Over, convert::deadline(timeout)?)?;
+        if view.phase() == Phase::Cancelled {
+            return Err(Error::Cancelled.into());
+        }
+        this.seen.store(true, Ordering::Relaxed);
+        match &lock(&this.body).stage {
+            Stage::Error(error) => Ok(Some(error.clone_ref(py))),
+            _ => Ok(None),
+        }
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn wait_for_finished(
+        slf: &Bound<'_, Self>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let view = Self::wait(slf, Goal::Runs(1), convert::deadline(timeout)?)?;
+        Ok(scheduler::reached(view, 1)?)
+    }
+
+    #[pyo3(signature = (count, timeout=None))]
+    fn wait_for_finished_count(
+        slf: &Bound<'_, Self>,
+        count: &Bound<'_, PyAny>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let count = match convert::count("count", count, 0)? {
+            0 => 1,
+            count => count,
+        };
+        let view = Self::wait(slf, Goal::Runs(count), convert::deadline(timeout)?)?;
+        Ok(scheduler::reached(view, count)?)
+    }
+
+    fn stop(slf: &Bound<'_, Self>) {
+        slf.get().engine.stop(&PyJob(slf.clone().unbind()), false, slf.py());
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn stop_and_wait(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let deadline = convert::deadline(timeout)?;
+        Self::stop(slf);
+        if CURRENT.get() == slf.as_ptr() {
+            return Ok(()); // the run that asks is the last
+        }
+        Self::wait(slf, Goal::Idle, deadline).map(drop)
+    }
+
+    fn reschedule(slf: &Bound<'_, Self>, delay: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let engine = &slf.get().engine;
+        let delay = convert::duration("delay", delay, Least::Zero)?;
+        let deadline = engine.now().saturating_add(nanos(delay));
+        Ok(engine.reschedule(&PyJob(slf.clone().unbind()), deadline))
+    }
+
+    fn add_done_callback(slf: &Bound<'_, Self>, callback: Bound<'_, PyAny>) -> PyResult<()> {
+        // `fn`, because that is what `Future` calls it.
+        convert::callable("fn", &callback)?;
+        let stored = callback.clone().unbind();
+        if !slf.get().watch(|extras| extras.callbacks.push(stored)) {
+            call_done_callback(slf, &callback);
+        }
+        Ok(())
+    }
+
+    #[pyo3(signature = (result))]
+    fn set_result(&self, result: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(InvalidStateError::new_err(format!(
+            "the result of a task is what its callback returns, not {}",
+            convert::repr(result)
+        )))
+    }
+
+    #[pyo3(signature = (exception))]
+    fn set_exception(&self, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(InvalidStateError::new_err(format!(
+            "the exception of a task is what its callback raises, not {}",
+            convert::repr(exception)
+        )))
+    }
+
+    fn set_running_or_notify_cancel(&self) -> PyResult<bool> {
+        Err(InvalidStateError::new_err("a task is run by its pool"))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let class = slf.get_type().name()?;
+        let this = slf.get();
+        let address = slf.as_ptr() as usize;
+        let more = match &lock(&this.body).stage {
+            Stage::Value(value) => format!(" returned {}", value.bind(slf.py()).get_type().name()?),
+            Stage::Error(error) => format!(" raised {}", error.bind(slf.py()).get_type().name()?),
+            Stage::Call(_) | Stage::Empty => String::new(),
+        };
+        let state = match this.task.view().phase() {
+            Phase::Pending => "pending",
+            Phase::Running => "running",
+            Phase::Cancelled => "cancelled",
+            Phase::Finished | Phase::Failed => "finished",
+        };
+        Ok(format!("<{class} at {address:#x} state={state}{more}>"))
+    }
+
+    // What the standard library reads of a `Future`, and `concurrent.futures.wait` and
+    // `as_completed` work with.
+
+    #[getter]
+    fn _state(&self) -> &'static str {
+        self.state()
+    }
+
+    #[getter]
+    fn _condition(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        if let Some(condition) = this.with_extras(|e| e.condition.as_ref().map(|c| c.clone_ref(py)))
+        {
+            return Ok(condition);
+        }
+        // Made outside the lock, so of two threads one may have made it in vain.
+        let new = Hooks::get(py)?.condition_class.bind(py).call0()?.unbind();
+        Ok(this.with_extras(|extras| extras.condition.get_or_insert(new).clone_ref(py)))
+    }
+
+    #[getter]
+    fn _waiters(slf: &Bound<'_, Self>) -> Py<PyList> {
+        let py = slf.py();
+        let this = slf.get();
+        let new = PyList::empty(py).unbind();
+        let waiters =
+            this.with_extras(|extras| extras.waiters.get_or_insert(new).clone_ref(py));
+        // Whoever asks for the list is about to put himself on it, under the condition.
+        this.watch(|_| {});
+        waiters
+    }
+
+    #[getter]
+    fn _done_callbacks(slf: &Bound<'_, Self>) -> PyResult<Py<PyList>> {
+        let py = slf.py();
+        let callbacks: Vec<_> = slf
+            .get()
+            .with_extras(|extras| extras.callbacks.iter().map(|c| c.clone_ref(py)).collect());
+        Ok(PyList::new(py, callbacks)?.unbind())
+    }
+
+    #[getter]
+    fn _result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match &lock(&self.body).stage {
+            Stage::Value(value) => Some(value.clone_ref(py)),
+            _ => None,
+        }
+    }
+
+    #[getter]
+    fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match &lock(&self.body).stage {
+            Stage::Error(error) => {
+                self.seen.store(true, Ordering::Relaxed);
+                Some(error.clone_ref(py))
+            }
+            _ => None,
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Never held while Python runs, so only a thread that is about to let go can hold it; what
+        // it holds is then reachable from that thread as well.
+        let Ok(body) = self.body.try_lock() else { return Ok(()) };
+        match &body.stage {
+            Stage::Call(call) => {
+                visit.call(&call.callback)?;
+                visit.call(&call.args)?;
+                visit.call(&call.kwargs)?;
+                visit.call(&call.context)?;
+            }
+            Stage::Value(object) | Stage::Error(object) => visit.call(object)?,
+            Stage::Empty => {}
+        }
+        if let Some(extras) = &body.extras {
+            for callback in &extras.callbacks {
+                visit.call(callback)?;
+            }
+            visit.call(&extras.condition)?;
+            visit.call(&extras.waiters)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let (stage, extras) = {
+            let mut body = lock(&self.body);
+            (std::mem::replace(&mut body.stage, Stage::Empty), body.extras.take())
+        };
+        drop((stage, extras));
+    }
+}
+
+impl Drop for TaskBase {
+    fn drop(&mut self) {
+        if self.task.view().phase() != Phase::Failed || self.seen.load(Ordering::Relaxed) {
+            return;
+        }
+        // The object is being deallocated, so the thread is attached, and may be in the middle of
+        // raising something else.
+        Python::attach(|py| {
+            let raised = PyErr::take(py);
+            let name = self.shown_name(py);
+            let stage = std::mem::replace(&mut lock(&self.body).stage, Stage::Empty);
+            if let Stage::Error(error) = stage {
+                Hooks::log_unseen(py, &name, error.bind(py));
+            }
+            if let Some(raised) = raised {
+                raised.restore(py);
+            }
+        });
+    }
+}
+
+fn call_done_callback(task: &Bound<'_, TaskBase>, done: &Bound<'_, PyAny>) {
+    let py = task.py();
+    let args = PyTuple::new(py, [task]);
+    match args.and_then(|args| callback::call(done, &args, None)) {
+        Ok(value) => callback::release(value),
+        Err(error) => Hooks::log_callback(py, task.as_any(), &error),
+    }
+}
+
+/// The task whose callback waits while another one's runs; made current again on drop.
+struct Outer(*mut ffi::PyObject);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+/// A reference to a handle, as queue and wheel hold it. Dropped attached, like every Python object.
+pub(crate) struct PyJob(pub(super) Py<TaskBase>);
+
+impl PyJob {
+    fn base(&self) -> &TaskBase {
+        self.0.get()
+    }
+}
+
+impl Job for PyJob {
+    type Token<'a> = Python<'a>;
+    type Value = Py<PyAny>;
+    type Failure = PyErr;
+
+    fn task(&self) -> &Task {
+        &self.base().task
+    }
+
+    fn engine(&self) -> &Arc<Engine<Self>> {
+        &self.base().engine
+    }
+
+    fn share(&self, py: Python<'_>) -> Self {
+        Self(self.0.clone_ref(py))
+    }
+
+    fn call(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let base = self.base();
+        let stage = std::mem::replace(&mut lock(&base.body).stage, Stage::Empty);
+        let Stage::Call(call) = stage else { return Ok(py.None()) };
+        let outer = Outer(CURRENT.replace(self.0.as_ptr()));
+        let result = callback::in_context(py, call.context.as_ref(), || {
+            let kwargs = call.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
+            callback::call(call.callback.bind(py), call.args.bind(py), kwargs)
+        });
+        drop(outer);
+        if base.view().is_series() {
+            lock(&base.body).stage = Stage::Call(call);
+        } else {
+            release_call(py, call);
+        }
+        result.map(Bound::unbind)
+    }
+
+    fn panicked(&self, _py: Python<'_>, payload: Box<dyn Any + Send>) -> PyErr {
+        let text = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no text".to_owned());
+        BrokenPool::new_err(format!("the run of a task panicked: {text}"))
+    }
+
+    fn run_failed(&self, py: Python<'_>, failure: PyErr) {
+        let name = self.base().shown_name(py);
+        Hooks::log_run(py, &name, failure.value(py).as_any());
+    }
+
+    fn end(&self, py: Python<'_>, result: Option<PyResult<Py<PyAny>>>) {
+        let base = self.base();
+        let stage = match result {
+            None => Stage::Empty,
+            Some(Ok(value)) => Stage::Value(value),
+            Some(Err(error)) => {
+                if base.view().is_series() {
+                    self.run_failed(py, error.clone_ref(py));
+                    base.seen.store(true, Ordering::Relaxed);
+                }
+                Stage::Error(error.into_value(py).into_any())
+            }
+        };
+        let old = std::mem::replace(&mut lock(&base.body).stage, stage);
+        if let Stage::Call(call) = old {
+            release_call(py, call);
+        }
+    }
+
+    fn ended(&self, py: Python<'_>) {
+        let base = self.base();
+        if !base.task.is_watched() {
+            return;
+        }
+        let (callbacks, condition, waiters) = {
+            let mut body = lock(&base.body);
+            let Some(extras) = &mut body.extras else { return };
+            (
+                std::mem::take(&mut extras.callbacks),
+                extras.condition.as_ref().map(|condition| condition.clone_ref(py)),
+                extras.waiters.as_ref().map(|waiters| waiters.clone_ref(py)),
+            )
+        };
+        let task = self.0.bind(py);
+        if let (Some(condition), Some(waiters)) = (condition, waiters)
+            && let Err(error) = tell_waiters(task, condition.bind(py), waiters.bind(py))
+        {
+            error.write_unraisable(py, Some(task.as_any()));
+        }
+        for callback in callbacks {
+            call_done_callback(task, callback.bind(py));
+            callback::release(callback.into_bound(py));
+        }
+    }
+}
+
+/// Does for `concurrent.futures.wait` and `as_completed` what a `Future` does when it ends.
+fn tell_waiters<'py>(
+    task: &Bound<'py, TaskBase>,
+    condition: &Bound<'py, PyAny>,
+    waiters: &Bound<'py, PyList>,
+) -> PyResult<()> {
+    let method = match task.get().view().phase() {
+        Phase::Cancelled => "add_cancelled",
+        Phase::Failed => "add_exception",
+        _ => "add_result",
+    };
+    condition.call_method0("acquire")?;
+    let told = waiters
+        .iter()
+        .try_for_each(|waiter| waiter.call_method1(method, (task,)).map(drop))
+        .and_then(|()| condition.call_method0("notify_all"));
+    condition.call_method0("release")?;
+    told.map(drop)
+}
+
+fn release_call(py: Python<'_>, call: Call) {
+    callback::release(call.callback.into_bound(py));
+    callback::release(call.args.into_bound(py).into_any());
+    for object in [call.kwargs.map(Py::into_any), call.context].into_iter().flatten() {
+        callback::release(object.into_bound(py));
+    }
+}
+
+/// The running task's wish that it give up, as an exception.
+pub(super) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
+    match current(py) {
+        Some(task) if task.get().view().cancel_requested() => Err(CancelledError::new_err(())),
+        _ => Ok(()),
+    }
+}

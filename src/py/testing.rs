@@ -1,0 +1,75 @@
+//! `ManualClock`, for tests of programs that use asynctask.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::exceptions::PyTimeoutError;
+use pyo3::prelude::*;
+
+use super::convert::{self, Least};
+use super::task::interrupted;
+use crate::clock::{Clock, Manual};
+use crate::error::Error;
+
+/// A clock that stands still until it is told otherwise; see the package for what it promises.
+#[pyclass(frozen, module = "asynctask.testing")]
+pub(super) struct ManualClock {
+    clock: Arc<Manual>,
+}
+
+impl ManualClock {
+    pub(super) fn clock(&self) -> Arc<Manual> {
+        Arc::clone(&self.clock)
+    }
+}
+
+#[pymethods]
+impl ManualClock {
+    #[new]
+    fn new() -> Self {
+        Self { clock: Arc::new(Manual::new()) }
+    }
+
+    /// Seconds since the clock was made.
+    fn now(&self) -> f64 {
+        Duration::from_nanos(self.clock.now()).as_secs_f64()
+    }
+
+    #[pyo3(signature = (by, *, patience=None))]
+    fn advance(
+        &self,
+        py: Python<'_>,
+        by: &Bound<'_, PyAny>,
+        patience: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        /// Long for a run in a test, short for whoever has to look for the one that hangs.
+        const PATIENCE: Duration = Duration::from_secs(10);
+
+        let by = convert::duration("by", by, Least::Zero)?;
+        let patience = match patience {
+            Some(patience) => convert::duration("patience", patience, Least::Zero)?,
+            None => PATIENCE,
+        };
+        let mut raised = None;
+        let moved =
+            py.detach(|| self.clock.run_for(by, patience, &mut interrupted(&mut raised)));
+        match (moved, raised) {
+            (_, Some(error)) => Err(error),
+            (Err(Error::TimedOut), None) => Err(PyTimeoutError::new_err(format!(
+                "what was due at {} s was still running after {patience:?}",
+                self.now()
+            ))),
+            (moved, None) => Ok(moved?),
+        }
+    }
+
+    /// Moves the clock on by `by` in one jump, and does not wait for anything.
+    fn jump(&self, by: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.clock.advance(convert::duration("by", by, Least::Zero)?);
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<ManualClock at {} s>", self.now())
+    }
+}

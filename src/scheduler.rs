@@ -1,0 +1,1023 @@
+//! Where pool, timer and tasks come together: [`Engine`] for who embeds the core, [`Scheduler`] for
+//! Rust users.
+//!
+//! An engine is owned by the tasks posted to it and by whoever posts. It moves tasks between wheel,
+//! queue and worker, and decides who ends them; it knows neither how a callback is called nor what
+//! a result is. That is the [`Job`]'s.
+//!
+//! # The way of a task
+//!
+//! ```text
+//! post ──► queue ──────────────► worker: start, call, end ──► over
+//! post ──► wheel ──► timer ──► queue ──► worker ──► over, or back on the wheel
+//! ```
+//!
+//! One owned reference makes that way, by moves. Handles hold further references, and come in only
+//! to cancel, to move the deadline, or to wait.
+//!
+//! # Who ends a task
+//!
+//! Whoever wins the change of phase in [`Task`]: the thread that runs it, the one that cancels it,
+//! or the timer thread for a task without a callback. The winner puts the result away
+//! ([`Job::end`]), publishes the phase, wakes who waits, and then calls [`Job::ended`].
+//!
+//! # Waits inside a callback
+//!
+//! A worker that waits for a task which no one has started runs it itself
+//! ([`Engine::help`]). For anything else the pool lends another worker for as long as the wait
+//! lasts. So a callback can wait for whatever it likes, on a pool of any size.
+#![forbid(unsafe_code)]
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+
+use crate::clock::{Clock, Monotonic, Nanos, Settle, nanos};
+use crate::error::Error;
+use crate::pool::{Pool, PoolCounts, PoolOptions, Refused, Runner, Worker};
+use crate::series::{Every, Series};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use crate::task::{Cancel, Ending, Goal, Phase, Task, View};
+use crate::timer::{Sink, Timer};
+use crate::wheel::{Due, Key, Tiers};
+
+/// An owned reference to a task, as queue and wheel hold it.
+///
+/// `Token` is the proof that the calling thread may touch callbacks and results: a Python
+/// interpreter's lock, or nothing at all. Whoever has no token never drops a job either.
+pub trait Job: Sized + Send + 'static {
+    /// The proof; see above.
+    type Token<'a>: Copy;
+    /// What a run gives.
+    type Value;
+    /// What a run that fails gives.
+    type Failure;
+
+    /// The task's state.
+    fn task(&self) -> &Task;
+
+    /// The engine that the task was posted to.
+    fn engine(&self) -> &Arc<Engine<Self>>;
+
+    /// Another reference to the same task.
+    fn share(&self, token: Self::Token<'_>) -> Self;
+
+    /// Calls the callback once. It may panic.
+    ///
+    /// # Errors
+    /// What the callback failed with.
+    fn call(&self, token: Self::Token<'_>) -> Result<Self::Value, Self::Failure>;
+
+    /// What stands for a panic of [`call`](Job::call).
+    fn panicked(&self, token: Self::Token<'_>, payload: Box<dyn Any + Send>) -> Self::Failure;
+
+    /// A run of a series failed, and the series goes on.
+    fn run_failed(&self, token: Self::Token<'_>, failure: Self::Failure);
+
+    /// The task is about to be over: the callback is needed no more, `result` is the last run's.
+    /// Nobody can see the end yet. Called once.
+    fn end(&self, token: Self::Token<'_>, result: Option<Result<Self::Value, Self::Failure>>);
+
+    /// The task is over and everyone who waited has been woken. Called once, after `end`.
+    fn ended(&self, token: Self::Token<'_>);
+}
+
+/// What happens to a post that finds the queue full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// The poster waits for room. A worker of the same pool never does: it would wait for itself,
+    /// so its post goes in beyond the bound.
+    #[default]
+    Block,
+    /// The poster gets [`Error::QueueFull`].
+    Raise,
+    /// The new task is cancelled.
+    DropNewest,
+    /// The oldest task in the queue is cancelled.
+    DropOldest,
+    /// The poster's thread runs the task.
+    CallerRuns,
+}
+
+/// How an engine is to be built.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Workers and queue.
+    pub pool: PoolOptions,
+    /// What happens to a post that finds the queue full.
+    pub on_full: OnFull,
+    /// The wheel's tiers.
+    pub tiers: Tiers,
+    /// The clock; `None` for the system's.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+/// Counts of tasks since an engine began, and of what it holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the struct's page says what they are")]
+pub struct Stats {
+    pub pool: PoolCounts,
+    /// Tasks on the wheel.
+    pub pending_timers: usize,
+    pub submitted: u64,
+    pub successful: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+    /// Cancelled because the queue was full; not counted in `cancelled`.
+    pub dropped: u64,
+    /// Ticks of a series that found its previous run still going.
+    pub skipped_runs: u64,
+    /// Ticks of a series that went by before a run could start.
+    pub missed_runs: u64,
+}
+
+/// Written by different threads: posters the first, workers the others.
+#[derive(Default)]
+struct Counters {
+    submitted: CachePadded<AtomicU64>,
+    successful: CachePadded<AtomicU64>,
+    failed: AtomicU64,
+    cancelled: AtomicU64,
+    dropped: AtomicU64,
+    skipped_runs: AtomicU64,
+    missed_runs: AtomicU64,
+}
+
+/// Adds to a counter. Relaxed: counts order nothing.
+fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+/// References that a thread without a token had to let go of; the next thread with one drops them.
+struct Attic<J> {
+    jobs: Mutex<Vec<J>>,
+    filled: AtomicBool,
+}
+
+impl<J> Attic<J> {
+    fn put(&self, jobs: impl IntoIterator<Item = J>) {
+        let mut attic = lock(&self.jobs);
+        attic.extend(jobs);
+        // Relaxed: a hint, looked at again and again; the jobs are behind the lock.
+        self.filled.store(!attic.is_empty(), Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Vec<J> {
+        if !self.filled.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut attic = lock(&self.jobs);
+        self.filled.store(false, Ordering::Relaxed);
+        std::mem::take(&mut attic)
+    }
+}
+
+/// Pool, wheel and timer thread together.
+pub struct Engine<J: Job> {
+    pool: Pool<J>,
+    timer: Timer<J>,
+    clock: Arc<dyn Clock>,
+    on_full: OnFull,
+    counters: Arc<Counters>,
+    attic: Arc<Attic<J>>,
+}
+
+impl<J: Job> Engine<J> {
+    /// An engine without threads; they come with the first task.
+    pub fn new(options: &Options, runner: Arc<dyn Runner<Job = J>>) -> Arc<Self> {
+        let clock = options.clock.clone().unwrap_or_else(|| Arc::new(Monotonic::new()));
+        let pool = Pool::new(&options.pool, runner);
+        let counters = Arc::new(Counters::default());
+        let attic = Arc::new(Attic { jobs: Mutex::new(Vec::new()), filled: AtomicBool::new(false) });
+        let sink = DueSink {
+            pool: pool.clone(),
+            counters: Arc::clone(&counters),
+            attic: Arc::clone(&attic),
+        };
+        let timer = Timer::new(
+            &options.tiers,
+            Arc::clone(&clock),
+            Box::new(sink),
+            options.pool.idle_timeout,
+            format!("{}-timer", options.pool.thread_name),
+        );
+        let on_full = options.on_full;
+        let engine = Arc::new(Self { pool, timer, clock, on_full, counters, attic });
+        let weak: Weak<Self> = Arc::downgrade(&engine);
+        engine.clock.attend(weak);
+        engine
+    }
+
+    /// The present, on this engine's clock.
+    pub fn now(&self) -> Nanos {
+        self.clock.now()
+    }
+
+    /// The pool of workers.
+    pub fn pool(&self) -> &Pool<J> {
+        &self.pool
+    }
+
+    /// Posts a task for a worker to run now. `wait_for_room` is called when the queue is full and
+    /// the policy is to block; it must call [`Pool::wait_for_room`].
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], [`Error::Shutdown`], [`Error::NoThread`], or what `wait_for_room`
+    /// gives; the task is then as if it had never been.
+    pub fn post(
+        &self,
+        job: J,
+        token: J::Token<'_>,
+        wait_for_room: &mut dyn FnMut(&Pool<J>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.sweep(token);
+        count(&self.counters.submitted, 1);
+        let mut job = job;
+        loop {
+            let refused = match self.pool.push(job) {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            };
+            if refused.error != Error::QueueFull {
+                return Err(self.not_submitted(refused.error));
+            }
+            job = refused.job;
+            match self.on_full {
+                OnFull::Raise => return Err(self.not_submitted(Error::QueueFull)),
+                OnFull::Block if self.pool.is_worker() => {
+                    return self.pool.push_beyond_bound(job).map_err(|refused| {
+                        self.not_submitted(refused.error)
+                    });
+                }
+                OnFull::Block => {
+                    if let Err(error) = wait_for_room(&self.pool) {
+                        return Err(self.not_submitted(error));
+                    }
+                }
+                OnFull::DropNewest => {
+                    self.drop_job(&job, token);
+                    return Ok(());
+                }
+                OnFull::DropOldest => match self.pool.pop_oldest() {
+                    Some(oldest) => {
+                        if !self.drop_job(&oldest, token) {
+                            self.pool.forget_husk();
+                        }
+                    }
+                    // The bound is 0: there is nothing older.
+                    None => {
+                        self.drop_job(&job, token);
+                        return Ok(());
+                    }
+                },
+                OnFull::CallerRuns => {
+                    run(job, token);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Posts a task if it can be queued without waiting and without dropping; `Ok(false)`: it
+    /// cannot.
+    ///
+    /// # Errors
+    /// [`Error::Shutdown`], [`Error::NoThread`].
+    pub fn try_post(&self, job: J, token: J::Token<'_>) -> Result<bool, Error> {
+        self.sweep(token);
+        match self.pool.push(job) {
+            Ok(()) => {
+                count(&self.counters.submitted, 1);
+                Ok(true)
+            }
+            Err(Refused { error: Error::QueueFull, .. }) => Ok(false),
+            Err(Refused { error, .. }) => Err(error),
+        }
+    }
+
+    /// Posts a task that must not run before `deadline`; a series brings its own.
+    ///
+    /// # Errors
+    /// [`Error::Shutdown`], [`Error::NoThread`].
+    pub fn post_at(&self, job: J, deadline: Nanos, token: J::Token<'_>) -> Result<(), Error> {
+        self.sweep(token);
+        let deadline = job.task().series_deadline().unwrap_or(deadline);
+        let admit = |job: &J, key: Key| {
+            job.task().set_key(key.to_bits().get());
+            job.task().view().phase() == Phase::Pending
+        };
+        self.timer.insert(deadline, job, admit).map_err(|refused| refused.error)?;
+        count(&self.counters.submitted, 1);
+        Ok(())
+    }
+
+    /// Asks a task not to run again; with `cancel`, also its current run to give up.
+    pub fn stop(&self, job: &J, cancel: bool, token: J::Token<'_>) -> Cancel {
+        let found = job.task().stop(cancel);
+        if found == Cancel::Now {
+            let taken = self.take_off_wheel(job.task());
+            let cleared = if taken.is_none() { self.pool.note_husk(is_husk) } else { Vec::new() };
+            self.end_cancelled(job, token, &self.counters.cancelled);
+            drop((taken, cleared)); // with the token, and with no lock held
+        }
+        found
+    }
+
+    /// Moves the deadline of a task that is on the wheel, or of a series in a run. `false`: it is
+    /// too late.
+    pub fn reschedule(&self, job: &J, deadline: Nanos) -> bool {
+        let task = job.task();
+        let moved = self.timer.reschedule(deadline, || key_of(task), || {
+            task.restart(deadline, false);
+        });
+        // Not on the wheel: a series in a run is told, and one that is queued is due already. A run
+        // that ends in this very moment has drawn its deadline, and wins.
+        moved
+            || (task.view().phase() == Phase::Running
+                && task.view().is_series()
+                && task.restart(deadline, true))
+    }
+
+    /// On a worker of this engine: runs the task right here, if nobody has started it and it is
+    /// due. `false`: the caller must wait for it.
+    pub fn help(&self, job: &J, token: J::Token<'_>) -> bool {
+        let task = job.task();
+        let view = task.view();
+        if !self.pool.is_worker() || view.is_series() || view.phase() != Phase::Pending {
+            return false;
+        }
+        if task.was_on_wheel() && self.timer.holds(|| key_of(task)) {
+            return false;
+        }
+        if !task.start() {
+            return false;
+        }
+        let cleared = self.pool.note_husk(is_husk);
+        run_started(job.share(token), token);
+        drop(cleared);
+        true
+    }
+
+    /// Sleeps until `goal` is met; on a worker of this engine, another is lent meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], [`Error::Interrupted`]; see [`Task::wait`].
+    pub fn wait(
+        &self,
+        task: &Task,
+        goal: Goal,
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<View, Error> {
+        let _lent = self.pool.is_worker().then(|| self.pool.lend());
+        task.wait(goal, deadline, interrupted)
+    }
+
+    /// Refuses further tasks and cancels those on the wheel. With `drain` the queue is still worked
+    /// off, otherwise what is in it is cancelled too. Does not wait; see [`Pool::join`]. May be
+    /// called again, by anyone, also from a callback.
+    pub fn close(&self, drain: bool, token: J::Token<'_>) {
+        // The timer first: what is on its way to the queue still gets there.
+        let pending = self.timer.close();
+        let queued = self.pool.close(drain);
+        for job in pending.iter().chain(&queued) {
+            if job.task().stop(true) == Cancel::Now {
+                self.end_cancelled(job, token, &self.counters.cancelled);
+            }
+        }
+        self.sweep(token);
+    }
+
+    /// Closes the engine and ends everything that waits, on the wheel and in the queue, as failed
+    /// with what `failure` makes.
+    pub fn fail_all(&self, token: J::Token<'_>, failure: &dyn Fn() -> J::Failure) {
+        let pending = self.timer.close();
+        let queued = self.pool.close(false);
+        for job in pending.iter().chain(&queued) {
+            if job.task().start() {
+                end(job, token, Err(failure()), false);
+            }
+        }
+        self.sweep(token);
+    }
+
+    /// The counts at this instant; each is exact, but they are not read at one and the same time.
+    pub fn stats(&self) -> Stats {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            pool: self.pool.counts(),
+            pending_timers: self.timer.len(),
+            submitted: load(&self.counters.submitted),
+            successful: load(&self.counters.successful),
+            failed: load(&self.counters.failed),
+            cancelled: load(&self.counters.cancelled),
+            dropped: load(&self.counters.dropped),
+            skipped_runs: load(&self.counters.skipped_runs),
+            missed_runs: load(&self.counters.missed_runs),
+        }
+    }
+
+    /// Drops what threads without a token had to leave.
+    pub fn sweep(&self, token: J::Token<'_>) {
+        for job in self.attic.take() {
+            // Most are over; what never found a worker says so in its handle.
+            if job.task().stop(true) == Cancel::Now {
+                self.end_cancelled(&job, token, &self.counters.cancelled);
+            }
+        }
+    }
+
+    fn take_off_wheel(&self, task: &Task) -> Option<J> {
+        if task.was_on_wheel() { self.timer.remove(|| key_of(task)) } else { None }
+    }
+
+    fn not_submitted(&self, error: Error) -> Error {
+        self.counters.submitted.fetch_sub(1, Ordering::Relaxed);
+        error
+    }
+
+    /// Cancels a task for want of room. `false`: it was over before.
+    fn drop_job(&self, job: &J, token: J::Token<'_>) -> bool {
+        let now = job.task().stop(true) == Cancel::Now;
+        if now {
+            self.end_cancelled(job, token, &self.counters.dropped);
+        }
+        now
+    }
+
+    fn end_cancelled(&self, job: &J, token: J::Token<'_>, counter: &AtomicU64) {
+        job.end(token, None);
+        count(counter, 1);
+        job.task().notify_cancelled();
+        job.ended(token);
+    }
+
+    fn note_lost(&self, task: &Task) {
+        note_lost(&self.counters, task);
+    }
+}
+
+impl<J: Job> Settle for Engine<J> {
+    fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
+        // The pool twice: what the timer hands over between two looks is seen by the second.
+        if !self.pool.is_quiet() {
+            return Err(());
+        }
+        let next = self.timer.settled_expiry(now)?;
+        if self.pool.is_quiet() { Ok(next) } else { Err(()) }
+    }
+}
+
+impl<J: Job> fmt::Debug for Engine<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("pool", &self.pool).field("timer", &self.timer).finish()
+    }
+}
+
+/// A job in the queue that nobody wants from there any more: it is over, or somebody who waited for
+/// it runs it.
+fn is_husk<J: Job>(job: &J) -> bool {
+    job.task().view().phase() != Phase::Pending
+}
+
+fn key_of(task: &Task) -> Option<Key> {
+    std::num::NonZeroU64::new(task.key()).map(Key::from_bits)
+}
+
+fn note_lost(counters: &Counters, task: &Task) {
+    let lost = task.take_lost();
+    if lost.skipped > 0 {
+        count(&counters.skipped_runs, lost.skipped);
+    }
+    if lost.missed > 0 {
+        count(&counters.missed_runs, lost.missed);
+    }
+}
+
+/// Runs a job that was taken out of the queue, unless somebody was faster.
+///
+/// For runners; `token` proves that the thread may run callbacks.
+pub fn run<J: Job>(job: J, token: J::Token<'_>) {
+    if job.task().start() {
+        run_started(job, token);
+    } else {
+        job.engine().pool.forget_husk();
+    }
+}
+
+fn run_started<J: Job>(job: J, token: J::Token<'_>) {
+    let task = job.task();
+    let is_series = task.view().is_series();
+    if is_series {
+        task.begin_run(job.engine().now());
+    }
+    let result = catch_unwind(AssertUnwindSafe(|| job.call(token)))
+        .unwrap_or_else(|payload| Err(job.panicked(token, payload)));
+    if is_series {
+        end_series_run(job, token, result);
+    } else {
+        end(&job, token, result, false);
+    }
+}
+
+fn end_series_run<J: Job>(job: J, token: J::Token<'_>, result: Result<J::Value, J::Failure>) {
+    let engine = Arc::clone(job.engine());
+    let next = job.task().end_run(engine.now(), result.is_err());
+    engine.note_lost(job.task());
+    let Some(deadline) = next else {
+        return end(&job, token, result, job.task().is_stopped());
+    };
+    let handle = job.share(token);
+    let back = engine.timer.insert(deadline, job, |job, key| {
+        job.task().set_key(key.to_bits().get());
+        job.task().wait_again()
+    });
+    match back {
+        Ok(None) => {
+            if let Err(failure) = result {
+                handle.run_failed(token, failure);
+            }
+            handle.task().notify_run();
+        }
+        // Stopped during the run, or the engine is closed: either way the series ends here.
+        Ok(Some(job)) | Err(Refused { job, .. }) => end(&job, token, result, true),
+    }
+}
+
+/// Ends a running task.
+fn end<J: Job>(
+    job: &J,
+    token: J::Token<'_>,
+    result: Result<J::Value, J::Failure>,
+    stopped: bool,
+) {
+    let counters = &job.engine().counters;
+    let (ending, counter) = match &result {
+        _ if stopped => (Ending::Cancelled, &counters.cancelled),
+        Ok(_) => (Ending::Finished, &*counters.successful),
+        Err(_) => (Ending::Failed, &counters.failed),
+    };
+    match result {
+        // What a stopped series last returned is nobody's; that it failed is still news.
+        Err(failure) if stopped => {
+            job.run_failed(token, failure);
+            job.end(token, None);
+        }
+        Ok(_) if stopped => job.end(token, None),
+        result => job.end(token, Some(result)),
+    }
+    count(counter, 1);
+    job.task().finish(ending);
+    job.ended(token);
+}
+
+/// Takes what is due from the timer thread to the queue.
+struct DueSink<J: Job> {
+    pool: Pool<J>,
+    counters: Arc<Counters>,
+    attic: Arc<Attic<J>>,
+}
+
+impl<J: Job> Sink<J> for DueSink<J> {
+    fn due(&self, now: Nanos, due: &mut Vec<Due<J>>, again: &mut Vec<(Nanos, J)>) {
+        /// When the system has no thread to spare, a due task asks again after this.
+        const RETRY: Nanos = 10_000_000;
+
+        let mut jobs = Vec::with_capacity(due.len());
+        let mut over = Vec::new();
+        for due in due.drain(..) {
+            match due.item.task().end_bare_run(now) {
+                Err(()) => jobs.push(due.item),
+                Ok(next) => {
+                    note_lost(&self.counters, due.item.task());
+                    match next {
+                        Some(deadline) => again.push((deadline, due.item)),
+                        None => over.push(due.item),
+                    }
+                }
+            }
+        }
+        if !jobs.is_empty() {
+            let left = self.pool.push_due(&mut jobs);
+            again.extend(left.into_iter().map(|job| (now.saturating_add(RETRY), job)));
+        }
+        if !over.is_empty() {
+            count(&self.counters.successful, over.len() as u64);
+            self.attic.put(over);
+        }
+    }
+
+    fn readmit(&self, job: &J, key: Key) -> bool {
+        job.task().set_key(key.to_bits().get());
+        job.task().view().phase() == Phase::Pending
+    }
+
+    fn refused(&self, mut jobs: Vec<J>) {
+        // Cancelled meanwhile, and counted as husks: the queue is where husks are dropped. With no
+        // worker left they wait for a thread with a token.
+        let left = self.pool.push_due(&mut jobs);
+        if !left.is_empty() {
+            self.attic.put(left);
+        }
+    }
+}
+
+// ===== The facade for Rust users =====
+
+/// Runs closures in the background, later, or every so often, inside this process.
+///
+/// Thread-safe, and cheap to clone: every clone is the same scheduler. Dropping it neither stops
+/// nor waits; call [`shutdown`](Self::shutdown).
+///
+/// ```
+/// use std::time::Duration;
+/// use asynctask::Scheduler;
+///
+/// let scheduler = Scheduler::new();
+/// let answer = scheduler.post(|| 6 * 7)?;
+/// let later = scheduler.post_after(Duration::from_millis(1), || "later")?;
+/// assert_eq!(answer.wait()?, 42);
+/// assert_eq!(later.wait()?, "later");
+/// scheduler.shutdown();
+/// # Ok::<(), asynctask::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    engine: Arc<Engine<NativeJob>>,
+}
+
+impl Scheduler {
+    /// A scheduler with the default options.
+    pub fn new() -> Self {
+        Self::with_options(&Options::default())
+    }
+
+    /// A scheduler as `options` ask for.
+    pub fn with_options(options: &Options) -> Self {
+        Self { engine: Engine::new(options, Arc::new(NativeRunner)) }
+    }
+
+    /// Posts `callback` for a worker to run now.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], [`Error::Shutdown`], [`Error::NoThread`].
+    ///
+    /// ```
+    /// let scheduler = asynctask::Scheduler::new();
+    /// assert_eq!(scheduler.post(|| 1 + 1)?.wait()?, 2);
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn post<T, F>(&self, callback: F) -> Result<Handle<T>, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let (job, handle) = self.one_shot(callback);
+        self.engine.post(job, (), &mut |pool| pool.wait_for_room(&mut || false))?;
+        Ok(handle)
+    }
+
+    /// Posts `callback` for a worker to run once `delay` has passed; never before.
+    ///
+    /// # Errors
+    /// [`Error::Shutdown`], [`Error::NoThread`].
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let scheduler = asynctask::Scheduler::new();
+    /// let posted = Instant::now();
+    /// let task = scheduler.post_after(Duration::from_millis(5), Instant::now)?;
+    /// assert!(task.wait()? >= posted + Duration::from_millis(5));
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn post_after<T, F>(&self, delay: Duration, callback: F) -> Result<Handle<T>, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let (job, handle) = self.one_shot(callback);
+        let deadline = self.engine.now().saturating_add(nanos(delay));
+        self.engine.post_at(job, deadline, ())?;
+        Ok(handle)
+    }
+
+    /// Posts `callback` for a worker to run as `every` asks.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], [`Error::Shutdown`], [`Error::NoThread`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use asynctask::{Every, Scheduler};
+    ///
+    /// let scheduler = Scheduler::new();
+    /// let beat = scheduler.post_every(&Every::new(Duration::from_millis(1)), || ())?;
+    /// beat.wait_for_runs(3, None)?;
+    /// beat.stop();
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn post_every<T, F>(&self, every: &Every, callback: F) -> Result<Handle<T>, Error>
+    where
+        T: Send + 'static,
+        F: FnMut() -> T + Send + 'static,
+    {
+        let now = self.engine.now();
+        let series = Series::new(every, now)?;
+        let (job, handle) = self.native(Task::series(series), Box::new(callback));
+        self.engine.post_at(job, now, ())?;
+        Ok(handle)
+    }
+
+    /// The counts at this instant.
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// Changes the most workers at a time; at least 1.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for 0.
+    pub fn resize(&self, max_workers: usize) -> Result<(), Error> {
+        if max_workers == 0 {
+            let reason = "must be at least 1, not 0".to_owned();
+            return Err(Error::Invalid { argument: "max_workers", reason });
+        }
+        self.engine.pool().resize(max_workers);
+        Ok(())
+    }
+
+    /// Cancels what waits for its time, lets the queue run empty, and waits for the workers to end.
+    /// Called from a callback it only begins all that.
+    ///
+    /// ```
+    /// let scheduler = asynctask::Scheduler::new();
+    /// let task = scheduler.post(|| 1)?;
+    /// scheduler.shutdown();
+    /// assert_eq!(task.wait(), Ok(1));
+    /// assert!(scheduler.post(|| 2).is_err());
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn shutdown(&self) {
+        self.engine.close(true, ());
+        self.join();
+    }
+
+    /// Like [`shutdown`](Self::shutdown), but what is queued is cancelled too.
+    pub fn shutdown_now(&self) {
+        self.engine.close(false, ());
+        self.join();
+    }
+
+    fn join(&self) {
+        if !self.engine.pool().is_worker() {
+            // Without a deadline and with signals ignored, it ends in one way only.
+            let joined = self.engine.pool().join(None, &mut || false);
+            debug_assert_eq!(joined, Ok(()));
+        }
+    }
+
+    fn one_shot<T, F>(&self, callback: F) -> (NativeJob, Handle<T>)
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let mut callback = Some(callback);
+        let call = move || callback.take().expect("a one-shot is called once")();
+        self.native(Task::one_shot(), Box::new(call))
+    }
+
+    fn native<T: Send + 'static>(
+        &self,
+        task: Task,
+        call: Box<dyn FnMut() -> T + Send>,
+    ) -> (NativeJob, Handle<T>) {
+        let native = Arc::new(Native {
+            task,
+            engine: Arc::clone(&self.engine),
+            call: Mutex::new(Some(call)),
+            value: Mutex::new(None),
+        });
+        (NativeJob(Arc::<Native<T>>::clone(&native)), Handle { native })
+    }
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What [`Scheduler::post`] and its siblings give: one task.
+///
+/// Dropping it changes nothing for the task.
+pub struct Handle<T> {
+    native: Arc<Native<T>>,
+}
+
+impl<T: Send + 'static> Handle<T> {
+    /// Waits until the task is over and takes its last run's value.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when it was cancelled or stopped, [`Error::Panicked`].
+    pub fn wait(&self) -> Result<T, Error> {
+        self.wait_until(None)
+    }
+
+    /// Like [`wait`](Self::wait), for `timeout` at most.
+    ///
+    /// # Errors
+    /// Those of [`wait`](Self::wait), and [`Error::TimedOut`].
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<T, Error> {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>) -> Result<T, Error> {
+        match self.wait_for(Goal::Over, deadline)?.phase() {
+            Phase::Finished => lock(&self.native.value).take().ok_or(Error::Panicked),
+            Phase::Cancelled => Err(Error::Cancelled),
+            _ => Err(Error::Panicked),
+        }
+    }
+
+    /// Waits until `runs` runs have ended.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`]; [`Error::Cancelled`] or [`Error::Ended`] when the task is over before.
+    pub fn wait_for_runs(&self, runs: u64, timeout: Option<Duration>) -> Result<(), Error> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let view = self.wait_for(Goal::Runs(runs), deadline)?;
+        reached(view, runs)
+    }
+
+    fn wait_for(&self, goal: Goal, deadline: Option<Instant>) -> Result<View, Error> {
+        let engine = &self.native.engine;
+        engine.help(&self.job(), ());
+        engine.wait(&self.native.task, goal, deadline, &mut || false)
+    }
+
+    /// The task's state.
+    pub fn view(&self) -> View {
+        self.native.task.view()
+    }
+
+    /// Cancels the task if it has not started; a series also ends after the run that is going.
+    /// `false`: it runs or is over.
+    pub fn cancel(&self) -> bool {
+        let found = self.native.engine.stop(&self.job(), true, ());
+        matches!(found, Cancel::Now | Cancel::AfterRun)
+            || (found == Cancel::Over && self.view().phase() == Phase::Cancelled)
+    }
+
+    /// No further run; one that is going goes on.
+    pub fn stop(&self) {
+        self.native.engine.stop(&self.job(), false, ());
+    }
+
+    /// Moves the next deadline to `delay` from now; `false`: it is too late.
+    pub fn reschedule(&self, delay: Duration) -> bool {
+        let engine = &self.native.engine;
+        engine.reschedule(&self.job(), engine.now().saturating_add(nanos(delay)))
+    }
+
+    fn job(&self) -> NativeJob {
+        NativeJob(Arc::<Native<T>>::clone(&self.native))
+    }
+}
+
+impl<T> fmt::Debug for Handle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("task", &self.native.task).finish()
+    }
+}
+
+/// Whether a wait for `runs` runs has got what it wanted. The count reached beats cancelled.
+///
+/// # Errors
+/// [`Error::Cancelled`], [`Error::Ended`].
+pub fn reached(view: View, runs: u64) -> Result<(), Error> {
+    if view.runs() >= runs {
+        Ok(())
+    } else if view.phase() == Phase::Cancelled {
+        Err(Error::Cancelled)
+    } else {
+        Err(Error::Ended { runs: view.runs() })
+    }
+}
+
+type Call<T> = Box<dyn FnMut() -> T + Send>;
+
+struct Native<T> {
+    task: Task,
+    engine: Arc<Engine<NativeJob>>,
+    /// Taken out while it runs; gone for good when the task is over.
+    call: Mutex<Option<Call<T>>>,
+    value: Mutex<Option<T>>,
+}
+
+/// A [`Native`] of any type.
+trait Erased: Send + Sync {
+    fn task(&self) -> &Task;
+    fn engine(&self) -> &Arc<Engine<NativeJob>>;
+    fn call(&self);
+    fn free(&self);
+}
+
+impl<T: Send + 'static> Erased for Native<T> {
+    fn task(&self) -> &Task {
+        &self.task
+    }
+
+    fn engine(&self) -> &Arc<Engine<NativeJob>> {
+        &self.engine
+    }
+
+    fn call(&self) {
+        let call = lock(&self.call).take();
+        if let Some(mut call) = call {
+            let value = call();
+            *lock(&self.call) = Some(call);
+            let previous = lock(&self.value).replace(value);
+            drop(previous); // with no lock held
+        }
+    }
+
+    fn free(&self) {
+        let call = lock(&self.call).take();
+        drop(call); // with no lock held: it may own anything
+    }
+}
+
+/// The [`Job`] of the facade: a closure, and no token.
+#[derive(Clone)]
+pub struct NativeJob(Arc<dyn Erased>);
+
+impl fmt::Debug for NativeJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NativeJob").field(self.0.task()).finish()
+    }
+}
+
+impl Job for NativeJob {
+    type Token<'a> = ();
+    type Value = ();
+    type Failure = ();
+
+    fn task(&self) -> &Task {
+        self.0.task()
+    }
+
+    fn engine(&self) -> &Arc<Engine<Self>> {
+        self.0.engine()
+    }
+
+    fn share(&self, (): ()) -> Self {
+        self.clone()
+    }
+
+    fn call(&self, (): ()) -> Result<(), ()> {
+        self.0.call();
+        Ok(())
+    }
+
+    fn panicked(&self, (): (), _payload: Box<dyn Any + Send>) {
+        // The panic hook has reported it.
+    }
+
+    fn run_failed(&self, (): (), (): ()) {}
+
+    fn end(&self, (): (), _result: Option<Result<(), ()>>) {
+        self.0.free();
+    }
+
+    fn ended(&self, (): ()) {}
+}
+
+struct NativeRunner;
+
+impl Runner for NativeRunner {
+    type Job = NativeJob;
+
+    fn work(&self, worker: &Worker<NativeJob>) {
+        while worker.wait() {
+            while let Some(job) = worker.take() {
+                run(job, ());
+            }
+        }
+    }
+}
+
+/// The process-wide scheduler, made at first use.
+///
+/// ```
+/// assert_eq!(asynctask::scheduler::global().post(|| 5)?.wait()?, 5);
+/// # Ok::<(), asynctask::Error>(())
+/// ```
+pub fn global() -> &'static Scheduler {
+    static GLOBAL: OnceLock<Scheduler> = OnceLock::new();
+    GLOBAL.get_or_init(Scheduler::new)
+}

@@ -1,0 +1,276 @@
+//! Primitives: `std`'s, or loom's under `--cfg loom`, and the [`Parker`] every waiting thread uses.
+//!
+//! Owned by nobody; every other module takes its locks, atomics and parkers from here and from
+//! nowhere else, so that loom sees all of them. It never reads a clock of ours and never calls back.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+#[cfg(loom)]
+pub(crate) use loom::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+#[cfg(not(loom))]
+pub(crate) use std::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+/// Locks `mutex`, poisoned or not.
+///
+/// No lock of ours is held while foreign code runs, so a poisoned one means a broken invariant of
+/// our own, which has already been reported by its panic; refusing every later call as well would
+/// turn one bug into a dead pool.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits on `condvar`, whether its mutex is poisoned or not; see [`lock`].
+pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Something to be told, once, that what it waits for has happened.
+pub trait Wake: Send + Sync {
+    /// Called with no lock held. It must not block.
+    fn wake(&self);
+}
+
+/// Why a [`Parker::park`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parked {
+    /// The token was there, and is taken.
+    Notified,
+    /// The deadline passed without a token.
+    TimedOut,
+    /// A signal arrived (Linux), or it is time to ask for signals (elsewhere). The caller decides
+    /// whether to go on.
+    Interrupted,
+}
+
+/// One token, one thread that waits for it.
+///
+/// - [`unpark`](Parker::unpark) makes the token available; a second one changes nothing.
+/// - [`park`](Parker::park) takes the token, sleeping until there is one.
+///
+/// It exists beside `std::thread::park` because a wait of ours must return on a signal, so that
+/// Ctrl-C reaches a Python main thread without polling. On Linux that is the futex's EINTR;
+/// elsewhere the wait is cut into slices of 50 ms.
+pub struct Parker {
+    inner: imp::Parker,
+}
+
+impl Parker {
+    /// A parker without a token.
+    pub fn new() -> Self {
+        Self { inner: imp::Parker::new() }
+    }
+
+    /// Makes the token available and wakes the thread that waits for it.
+    pub fn unpark(&self) {
+        self.inner.unpark();
+    }
+
+    /// Takes the token, or sleeps until it is there, `deadline` passes or a signal arrives.
+    ///
+    /// `None` waits without limit. A deadline in the past still takes a token that is there.
+    pub fn park(&self, deadline: Option<Instant>) -> Parked {
+        self.inner.park(deadline)
+    }
+}
+
+impl Default for Parker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Wake for Parker {
+    fn wake(&self) {
+        self.unpark();
+    }
+}
+
+impl fmt::Debug for Parker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parker").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(target_os = "linux", not(loom)))]
+mod imp {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Instant;
+
+    use rustix::io::Errno;
+    use rustix::thread::futex::{self, Flags, Timespec};
+
+    use super::Parked;
+
+    const EMPTY: u32 = 0;
+    const TOKEN: u32 = 1;
+    const SLEEPING: u32 = 2;
+
+    /// The word: EMPTY, TOKEN, or SLEEPING when a thread is, or is about to be, in the kernel.
+    pub(super) struct Parker {
+        word: AtomicU32,
+    }
+
+    impl Parker {
+        pub(super) fn new() -> Self {
+            Self { word: AtomicU32::new(EMPTY) }
+        }
+
+        pub(super) fn unpark(&self) {
+            // Release: what was written before the token is seen by who takes it.
+            if self.word.swap(TOKEN, Ordering::Release) == SLEEPING {
+                // The only errors are of a bad address or flag, neither of which can be.
+                let _ = futex::wake(&self.word, Flags::PRIVATE, 1);
+            }
+        }
+
+        pub(super) fn park(&self, deadline: Option<Instant>) -> Parked {
+            loop {
+                // Acquire: pairs with the Release of `unpark`.
+                if self.word.swap(EMPTY, Ordering::Acquire) == TOKEN {
+                    return Parked::Notified;
+                }
+                let timeout = match deadline {
+                    None => None,
+                    Some(deadline) => {
+                        let left = deadline.saturating_duration_since(Instant::now());
+                        if left.is_zero() {
+                            return Parked::TimedOut;
+                        }
+                        // A timeout past the kernel's range is no timeout.
+                        Timespec::try_from(left).ok()
+                    }
+                };
+                // Fails when a token came meanwhile: the next round takes it.
+                if self
+                    .word
+                    .compare_exchange(EMPTY, SLEEPING, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_err()
+                {
+                    continue;
+                }
+                let slept = futex::wait(&self.word, Flags::PRIVATE, SLEEPING, timeout.as_ref());
+                if self.word.swap(EMPTY, Ordering::Acquire) == TOKEN {
+                    return Parked::Notified;
+                }
+                if slept == Err(Errno::INTR) {
+                    return Parked::Interrupted;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(loom))))]
+mod imp {
+    use std::time::Instant;
+
+    use super::{Condvar, Mutex, Parked, lock};
+
+    pub(super) struct Parker {
+        token: Mutex<bool>,
+        came: Condvar,
+    }
+
+    impl Parker {
+        pub(super) fn new() -> Self {
+            Self { token: Mutex::new(false), came: Condvar::new() }
+        }
+
+        pub(super) fn unpark(&self) {
+            *lock(&self.token) = true;
+            self.came.notify_one();
+        }
+
+        /// Loom has no time: a model that parks is always woken, or is a deadlock.
+        #[cfg(loom)]
+        pub(super) fn park(&self, _deadline: Option<Instant>) -> Parked {
+            let mut token = lock(&self.token);
+            while !*token {
+                token = super::wait(&self.came, token);
+            }
+            *token = false;
+            Parked::Notified
+        }
+
+        #[cfg(not(loom))]
+        pub(super) fn park(&self, deadline: Option<Instant>) -> Parked {
+            use std::sync::PoisonError;
+            use std::time::Duration;
+
+            /// How often a wait asks for signals where the system does not interrupt it.
+            const SLICE: Duration = Duration::from_millis(50);
+
+            let mut token = lock(&self.token);
+            if !*token {
+                let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+                if left.is_some_and(|left| left.is_zero()) {
+                    return Parked::TimedOut;
+                }
+                let slice = left.map_or(SLICE, |left| left.min(SLICE));
+                token = self
+                    .came
+                    .wait_timeout_while(token, slice, |token| !*token)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+            }
+            if std::mem::take(&mut *token) {
+                Parked::Notified
+            } else {
+                Parked::Interrupted
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_token_left_before_the_park_is_taken_once() {
+        let parker = Parker::new();
+        parker.unpark();
+        parker.unpark();
+        assert_eq!(parker.park(None), Parked::Notified);
+        assert_eq!(parker.park(Some(Instant::now())), Parked::TimedOut);
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_still_takes_a_token() {
+        let parker = Parker::new();
+        parker.unpark();
+        let past = Instant::now().checked_sub(Duration::from_secs(1));
+        assert_eq!(parker.park(past), Parked::Notified);
+    }
+
+    #[test]
+    fn tokens_pass_between_two_threads() {
+        let (ping, pong) = (Arc::new(Parker::new()), Arc::new(Parker::new()));
+        let other = {
+            let (ping, pong) = (Arc::clone(&ping), Arc::clone(&pong));
+            std::thread::spawn(move || {
+                for _ in 0..10_000 {
+                    while ping.park(None) != Parked::Notified {}
+                    pong.unpark();
+                }
+            })
+        };
+        for _ in 0..10_000 {
+            ping.unpark();
+            while pong.park(None) != Parked::Notified {}
+        }
+        other.join().unwrap();
+    }
+}

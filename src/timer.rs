@@ -1,0 +1,487 @@
+//! The timer thread: sleeps until the next deadline and hands what is due to a [`Sink`].
+//!
+//! Owned by a scheduler. It holds the wheel behind one mutex, and is the only one to advance it. It
+//! never runs a task, never drops one, and never takes an interpreter's lock: everything that comes
+//! off the wheel goes to the sink.
+//!
+//! # How it sleeps
+//!
+//! There is no tick. The thread sleeps until `armed`, the earliest deadline on the wheel, or for
+//! ever when the wheel is empty; an idle timer costs nothing.
+//!
+//! The thread: (1) under the lock, advances the wheel; nothing due, so (2) sets `armed` to the next
+//! expiry; (3) lets go of the lock and parks until then.
+//! An insert: (4) under the lock, puts the item on the wheel; (5) if its deadline is before `armed`,
+//! sets `armed` to it, so that a later insert behind it need not; (6) lets go and unparks.
+//! The race: an insert between (2) and (3). The token of step 6 stays in the parker, so step 3
+//! returns at once. While the thread is at work `armed` is 0 and nobody unparks it: it looks at the
+//! wheel again before it sleeps.
+//!
+//! # Bounded steps
+//!
+//! A lock hold touches at most [`BATCH`] entries, however many are due at once, and the sink is
+//! called between two holds. So an insert never waits longer than one batch takes.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::{Clock, Nanos};
+use crate::error::Error;
+use crate::pool::Refused;
+use crate::sync::{Condvar, Mutex, MutexGuard, Parked, Parker, lock, wait};
+use crate::wheel::{Due, Key, Tiers, Wheel};
+
+/// The most entries touched while the lock is held. 256 take about 10 µs, which is what an insert
+/// may have to wait; larger batches drain no faster.
+const BATCH: usize = 256;
+
+/// The `armed` of a thread that is at work, and needs no wake-up.
+const AT_WORK: Nanos = 0;
+/// The `armed` of a thread that sleeps without a deadline.
+const ASLEEP: Nanos = Nanos::MAX;
+
+/// Where due items go.
+pub trait Sink<T>: Send + Sync + 'static {
+    /// Takes every item out of `due`; `now` is not before any of their deadlines. Items put into
+    /// `again` go back on the wheel, if the timer is still open and [`readmit`](Sink::readmit)
+    /// agrees. Called on the timer thread with no lock held.
+    fn due(&self, now: Nanos, due: &mut Vec<Due<T>>, again: &mut Vec<(Nanos, T)>);
+
+    /// Called under the timer's lock for an item that goes back on the wheel under `key`. `false`
+    /// keeps it off.
+    fn readmit(&self, item: &T, key: Key) -> bool;
+
+    /// Takes items that could not go back on the wheel. Called with no lock held.
+    fn refused(&self, items: Vec<T>);
+}
+
+/// The timer; usable from every thread.
+pub struct Timer<T> {
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    /// The thread has handed over what it had taken off the wheel.
+    rested: Condvar,
+    parker: Arc<Parker>,
+    clock: Arc<dyn Clock>,
+    sink: Box<dyn Sink<T>>,
+    idle_timeout: Duration,
+    thread_name: String,
+}
+
+struct State<T> {
+    wheel: Wheel<T>,
+    /// The instant the thread will look at the wheel without being told.
+    armed: Nanos,
+    has_thread: bool,
+    /// Items are on their way from the wheel to the sink.
+    in_flight: bool,
+    open: bool,
+}
+
+impl<T: Send + 'static> Timer<T> {
+    /// A timer without a thread; it comes with the first item, and leaves when the wheel has been
+    /// empty for `idle_timeout`.
+    pub fn new(
+        tiers: &Tiers,
+        clock: Arc<dyn Clock>,
+        sink: Box<dyn Sink<T>>,
+        idle_timeout: Duration,
+        thread_name: String,
+    ) -> Self {
+        let parker = Arc::new(Parker::new());
+        clock.subscribe(Arc::<Parker>::clone(&parker));
+        let state = State {
+            wheel: Wheel::new(tiers, clock.now()),
+            armed: AT_WORK,
+            has_thread: false,
+            in_flight: false,
+            open: true,
+        };
+        let shared = Shared {
+            state: Mutex::new(state),
+            rested: Condvar::new(),
+            parker,
+            clock,
+            sink,
+            idle_timeout,
+            thread_name,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Puts `item` on the wheel. `admit` is called under the lock with the item's key; when it
+    /// answers `false` the item comes straight back as `Ok(Some(item))`.
+    ///
+    /// # Errors
+    /// The item comes back with [`Error::Shutdown`] or [`Error::NoThread`].
+    pub fn insert(
+        &self,
+        deadline: Nanos,
+        item: T,
+        admit: impl FnOnce(&T, Key) -> bool,
+    ) -> Result<Option<T>, Refused<T>> {
+        let mut state = lock(&self.shared.state);
+        if !state.open {
+            return Err(Refused { job: item, error: Error::Shutdown });
+        }
+        if !state.has_thread {
+            state = match self.start(state) {
+                Ok(state) => state,
+                Err(reason) => {
+                    return Err(Refused { job: item, error: Error::NoThread { reason } });
+                }
+            };
+        }
+        let key = state.wheel.insert(deadline, item);
+        if !state.wheel.get(key).is_some_and(|item| admit(item, key)) {
+            return Ok(state.wheel.remove(key));
+        }
+        let wake = state.arm(deadline);
+        drop(state);
+        if wake {
+            self.shared.parker.unpark();
+        }
+        Ok(None)
+    }
+
+    /// Takes an item off the wheel; `key` is called under the lock. `None`: it is not there.
+    pub fn remove(&self, key: impl FnOnce() -> Option<Key>) -> Option<T> {
+        let mut state = lock(&self.shared.state);
+        key().and_then(|key| state.wheel.remove(key))
+    }
+
+    /// Moves an item to another deadline; `key` is called under the lock, and `then` too, when the
+    /// item was there and has been moved. `false`: it is not there.
+    pub fn reschedule(
+        &self,
+        deadline: Nanos,
+        key: impl FnOnce() -> Option<Key>,
+        then: impl FnOnce(),
+    ) -> bool {
+        let mut state = lock(&self.shared.state);
+        let moved = key().is_some_and(|key| state.wheel.reschedule(key, deadline));
+        if moved {
+            then();
+        }
+        let wake = moved && state.arm(deadline);
+        drop(state);
+        if wake {
+            self.shared.parker.unpark();
+        }
+        moved
+    }
+
+    /// Whether an item is on the wheel; `key` is called under the lock.
+    pub fn holds(&self, key: impl FnOnce() -> Option<Key>) -> bool {
+        let state = lock(&self.shared.state);
+        key().is_some_and(|key| state.wheel.get(key).is_some())
+    }
+
+    /// The number of items on the wheel.
+    pub fn len(&self) -> usize {
+        lock(&self.shared.state).wheel.len()
+    }
+
+    /// Whether the wheel is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The earliest deadline, when nothing is due and nothing is on its way to the sink; used with
+    /// a clock that is moved by hand.
+    pub(crate) fn settled_expiry(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
+        let state = lock(&self.shared.state);
+        let next = state.wheel.next_expiry();
+        if state.in_flight || next.is_some_and(|next| next <= now) { Err(()) } else { Ok(next) }
+    }
+
+    /// Refuses further items, waits until those in flight are with the sink, and hands back what is
+    /// on the wheel.
+    ///
+    /// The wait is short, for the timer thread needs nobody's leave to finish a batch.
+    pub fn close(&self) -> Vec<T> {
+        let mut state = lock(&self.shared.state);
+        state.open = false;
+        let items = state.wheel.drain();
+        while state.in_flight {
+            state = wait(&self.shared.rested, state);
+        }
+        drop(state);
+        self.shared.parker.unpark();
+        items
+    }
+
+    fn start<'a>(
+        &self,
+        mut state: MutexGuard<'a, State<T>>,
+    ) -> Result<MutexGuard<'a, State<T>>, String> {
+        let shared = Arc::clone(&self.shared);
+        // Under the lock: a start takes about 10 µs, once in a timer's life, and two threads for
+        // one wheel must not be.
+        std::thread::Builder::new()
+            .name(self.shared.thread_name.clone())
+            .spawn(move || shared.run())
+            .map_err(|error| error.to_string())?;
+        state.has_thread = true;
+        state.armed = AT_WORK;
+        Ok(state)
+    }
+}
+
+impl<T> State<T> {
+    /// Step 5 of "How it sleeps"; `true`: the thread must be told.
+    fn arm(&mut self, deadline: Nanos) -> bool {
+        let earlier = deadline < self.armed;
+        if earlier {
+            self.armed = deadline;
+        }
+        earlier
+    }
+}
+
+impl<T: Send + 'static> Shared<T> {
+    /// The life of the timer thread.
+    fn run(&self) {
+        ask_for_exact_wake_ups();
+        let mut due = Vec::with_capacity(BATCH);
+        let mut again = Vec::new();
+        loop {
+            let mut state = lock(&self.state);
+            if !state.open {
+                state.has_thread = false;
+                return;
+            }
+            // AT WORK. `now` is read after waking, under the lock: no item is ever early.
+            state.armed = AT_WORK;
+            let now = self.clock.now();
+            let more = state.wheel.advance(now, BATCH, &mut due);
+            if !due.is_empty() {
+                state.in_flight = true;
+                drop(state);
+                self.sink.due(now, &mut due, &mut again);
+                debug_assert!(due.is_empty(), "the sink left {} items", due.len());
+                self.put_back(&mut again);
+                continue;
+            }
+            if more {
+                continue; // a cascade took the whole batch: let others at the lock
+            }
+            // ASLEEP
+            let next = state.wheel.next_expiry();
+            state.armed = next.unwrap_or(ASLEEP);
+            drop(state);
+            let wake_at = match next {
+                Some(deadline) => self.clock.instant_of(deadline),
+                None => Instant::now().checked_add(self.idle_timeout),
+            };
+            let parked = loop {
+                match self.parker.park(wake_at) {
+                    Parked::Interrupted => {} // signals are the main thread's
+                    parked => break parked,
+                }
+            };
+            if parked == Parked::TimedOut && next.is_none() {
+                let mut state = lock(&self.state);
+                if state.wheel.is_empty() {
+                    state.has_thread = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn put_back(&self, again: &mut Vec<(Nanos, T)>) {
+        let mut refused = Vec::new();
+        let mut state = lock(&self.state);
+        for (deadline, item) in again.drain(..) {
+            let key = state.wheel.insert(deadline, item);
+            let admit = state.open
+                && state.wheel.get(key).is_some_and(|item| self.sink.readmit(item, key));
+            if !admit {
+                refused.extend(state.wheel.remove(key));
+            }
+        }
+        if !refused.is_empty() {
+            drop(state);
+            self.sink.refused(refused);
+            state = lock(&self.state);
+        }
+        state.in_flight = false;
+        drop(state);
+        self.rested.notify_all();
+    }
+}
+
+impl<T> Clone for Timer<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> fmt::Debug for Timer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.shared.state);
+        f.debug_struct("Timer")
+            .field("len", &state.wheel.len())
+            .field("armed", &state.armed)
+            .field("has_thread", &state.has_thread)
+            .field("open", &state.open)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Linux may defer a thread's wake-ups by 50 µs to save power; this one is here to be on time.
+#[cfg(target_os = "linux")]
+fn ask_for_exact_wake_ups() {
+    // A refusal, in a sandbox say, costs 50 µs of lateness and nothing else.
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_exact_wake_ups() {}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crossbeam_channel::{Receiver, Sender, unbounded};
+
+    use super::*;
+    use crate::clock::{Manual, Monotonic};
+
+    const MS: Nanos = 1_000_000;
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Collect(Sender<(Nanos, u32)>);
+
+    impl Sink<u32> for Collect {
+        fn due(&self, now: Nanos, due: &mut Vec<Due<u32>>, _again: &mut Vec<(Nanos, u32)>) {
+            for item in due.drain(..) {
+                assert!(now >= item.deadline, "early: {now} before {}", item.deadline);
+                self.0.send((item.deadline, item.item)).unwrap();
+            }
+        }
+
+        fn readmit(&self, _item: &u32, _key: Key) -> bool {
+            true
+        }
+
+        fn refused(&self, _items: Vec<u32>) {}
+    }
+
+    fn timer(clock: Arc<dyn Clock>) -> (Timer<u32>, Receiver<(Nanos, u32)>) {
+        let (sender, receiver) = unbounded();
+        let sink = Box::new(Collect(sender));
+        let idle = Duration::from_secs(3600);
+        (Timer::new(&Tiers::default(), clock, sink, idle, "timer".to_owned()), receiver)
+    }
+
+    fn insert(timer: &Timer<u32>, deadline: Nanos, item: u32) -> Key {
+        let mut got = None;
+        let back = timer.insert(deadline, item, |_, key| {
+            got = Some(key);
+            true
+        });
+        assert!(back.unwrap().is_none());
+        got.unwrap()
+    }
+
+    #[test]
+    fn nothing_is_due_before_the_manual_clock_says_so() {
+        let clock = Arc::new(Manual::new());
+        let (timer, due) = timer(Arc::<Manual>::clone(&clock));
+        insert(&timer, 5 * MS, 1);
+        insert(&timer, 7 * MS, 2);
+        clock.advance_to(5 * MS - 1);
+        // Something due right now comes through, so the thread has looked by then.
+        insert(&timer, 0, 3);
+        assert_eq!(due.recv_timeout(PATIENCE), Ok((0, 3)));
+        assert_eq!(due.try_recv(), Err(crossbeam_channel::TryRecvError::Empty));
+        clock.advance_to(5 * MS);
+        assert_eq!(due.recv_timeout(PATIENCE), Ok((5 * MS, 1)));
+        clock.advance_to(100 * 86_400 * 1_000 * MS);
+        assert_eq!(due.recv_timeout(PATIENCE), Ok((7 * MS, 2)));
+        assert!(timer.is_empty());
+    }
+
+    #[test]
+    fn an_earlier_insert_wakes_the_sleeping_thread() {
+        let (timer, due) = timer(Arc::new(Monotonic::new()));
+        insert(&timer, 3_600_000 * MS, 1);
+        // The thread sleeps for an hour now, or is about to.
+        insert(&timer, 1, 2);
+        assert_eq!(due.recv_timeout(PATIENCE), Ok((1, 2)));
+        assert_eq!(timer.len(), 1);
+    }
+
+    #[test]
+    fn a_removed_item_comes_back_and_never_fires() {
+        let clock = Arc::new(Manual::new());
+        let (timer, due) = timer(Arc::<Manual>::clone(&clock));
+        let key = insert(&timer, 5 * MS, 1);
+        insert(&timer, 6 * MS, 2);
+        assert_eq!(timer.remove(|| Some(key)), Some(1));
+        assert_eq!(timer.remove(|| Some(key)), None);
+        clock.advance_to(10 * MS);
+        assert_eq!(due.recv_timeout(PATIENCE), Ok((6 * MS, 2)));
+    }
+
+    #[test]
+    fn a_rescheduled_item_fires_once_at_its_new_deadline() {
+        let clock = Arc::new(Manual::new());
+        let (timer, due) = timer(Arc::<Manual>::clone(&clock));
+        let key = insert(&timer, 3_600_000 * MS, 1);
+        assert!(timer.reschedule(2 * MS, || Some(key), || {}));
+        clock.advance_to(2 * MS);
+        assert_eq!(due.recv_timeout(PATIENCE), Ok((2 * MS, 1)));
+        assert!(!timer.reschedule(9 * MS, || Some(key), || unreachable!("it has fired")));
+    }
+
+    #[test]
+    fn an_item_that_is_not_admitted_comes_straight_back() {
+        let (timer, _due) = timer(Arc::new(Manual::new()));
+        assert_eq!(timer.insert(5, 1, |_, _| false).unwrap(), Some(1));
+        assert!(timer.is_empty());
+    }
+
+    #[test]
+    fn a_great_many_due_at_once_all_arrive() {
+        let clock = Arc::new(Manual::new());
+        let (timer, due) = timer(Arc::<Manual>::clone(&clock));
+        for item in 0..10_000 {
+            insert(&timer, 5 * MS, item);
+        }
+        clock.advance_to(5 * MS);
+        let mut items: Vec<u32> =
+            (0..10_000).map(|_| due.recv_timeout(PATIENCE).unwrap().1).collect();
+        items.sort_unstable();
+        assert!(items.into_iter().eq(0..10_000));
+    }
+
+    #[test]
+    fn close_hands_back_what_is_pending_and_refuses_the_rest() {
+        let (timer, _due) = timer(Arc::new(Manual::new()));
+        insert(&timer, 5 * MS, 1);
+        insert(&timer, 86_400_000 * MS * 7, 2);
+        let mut left = timer.close();
+        left.sort_unstable();
+        assert_eq!(left, [1, 2]);
+        let refused = timer.insert(5, 3, |_, _| true).unwrap_err();
+        assert_eq!((refused.job, refused.error), (3, Error::Shutdown));
+    }
+
+    #[test]
+    fn the_thread_leaves_an_empty_wheel_and_comes_back() {
+        let (sender, due) = unbounded();
+        let clock = Arc::new(Monotonic::new());
+        let sink = Box::new(Collect(sender));
+        let timer = Timer::new(&Tiers::default(), clock, sink, Duration::ZERO, "t".to_owned());
+        for round in 0..50 {
+            insert(&timer, 0, round);
+            assert_eq!(due.recv_timeout(PATIENCE), Ok((0, round)));
+        }
+    }
+}

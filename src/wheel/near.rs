@@ -1,0 +1,194 @@
+//! The nearest stretch of time, in exact order: what will be due next.
+//!
+//! One slot at a time is gathered into a run and sorted once. What is inserted later, for the same
+//! stretch, goes to a heap beside it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::slot::Entry;
+
+/// Room for this many entries is kept when nothing is near.
+const KEEP: usize = 1024;
+/// A run of at most 2 to this many entries is sorted the fast way.
+const RANK_BITS: u32 = 8;
+
+#[derive(Debug, Default)]
+pub(super) struct Near {
+    /// Ascending by deadline, and by insertion among equals, once sorted.
+    run: Vec<Entry>,
+    /// The first of the run that is still here.
+    head: usize,
+    unsorted: bool,
+    /// Two vectors that sorting works with.
+    keys: Vec<u64>,
+    sorted: Vec<Entry>,
+    /// Deadline, number of the insertion, index, stamp.
+    late: BinaryHeap<Reverse<(u64, u64, u32, u32)>>,
+    inserted: u64,
+    /// Entries known to be dead: never more than are.
+    dead: usize,
+}
+
+impl Near {
+    /// Appends to the run. It must be sorted before anything is taken.
+    pub(super) fn gather(&mut self, entries: &[Entry]) {
+        let mut last = self.run.last().map_or(0, |entry| entry.deadline);
+        for entry in entries {
+            self.unsorted |= entry.deadline < last;
+            last = entry.deadline;
+        }
+        self.run.extend_from_slice(entries);
+    }
+
+    /// Sorts the run, whose deadlines are all at or after `start`.
+    pub(super) fn sort(&mut self, start: u64) {
+        if !std::mem::take(&mut self.unsorted) {
+            return;
+        }
+        self.run.drain(..std::mem::take(&mut self.head));
+        let latest = self.run.iter().map(|entry| entry.deadline - start).max();
+        if self.run.len() > 1 << RANK_BITS
+            || latest.is_none_or(|latest| latest >> (64 - RANK_BITS) > 0)
+        {
+            self.run.sort_by_key(|entry| entry.deadline);
+            return;
+        }
+        // Offset and rank in one number: twice as fast to sort, and stable for free.
+        let ranked = self.run.iter().zip(0..);
+        self.keys.clear();
+        self.keys
+            .extend(ranked.map(|(entry, rank)| (entry.deadline - start) << RANK_BITS | rank));
+        self.keys.sort_unstable();
+        self.sorted.clear();
+        let by_rank = |key: &u64| self.run[(key & ((1 << RANK_BITS) - 1)) as usize];
+        self.sorted.extend(self.keys.iter().map(by_rank));
+        std::mem::swap(&mut self.run, &mut self.sorted);
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, entry: Entry) {
+        let Entry {
+            deadline,
+            index,
+            stamp,
+        } = entry;
+        self.late
+            .push(Reverse((deadline, self.inserted, index, stamp)));
+        self.inserted += 1;
+    }
+
+    /// The earliest deadline, of a dead entry perhaps.
+    #[inline]
+    pub(super) fn first(&self) -> Option<u64> {
+        let run = self.run.get(self.head).map(|entry| entry.deadline);
+        match (run, self.first_late()) {
+            (Some(run), Some(late)) => Some(run.min(late)),
+            (run, late) => run.or(late),
+        }
+    }
+
+    #[inline]
+    fn first_late(&self) -> Option<u64> {
+        self.late.peek().map(|&Reverse((deadline, ..))| deadline)
+    }
+
+    /// The entries that are first and due, at most `limit`; to be followed by `pass`. If an entry
+    /// of the heap is first, only that. Among equals the run goes first: it was inserted earlier.
+    #[inline]
+    pub(super) fn due(&mut self, now: u64, limit: usize, into: &mut [Entry]) -> usize {
+        let late = self.first_late();
+        let bar = late.map_or(now, |late| late.min(now));
+        let mut count = 0;
+        for (slot, entry) in into[..limit].iter_mut().zip(&self.run[self.head..]) {
+            if entry.deadline > bar {
+                break;
+            }
+            *slot = *entry;
+            count += 1;
+        }
+        if count > 0 {
+            self.head += count;
+            self.tidy();
+        } else if late.is_some_and(|late| late <= now) && limit > 0 {
+            if let Some(Reverse((deadline, _, index, stamp))) = self.late.pop() {
+                into[0] = Entry {
+                    deadline,
+                    index,
+                    stamp,
+                };
+                count = 1;
+            }
+        }
+        count
+    }
+
+    fn tidy(&mut self) {
+        if self.head == self.run.len() {
+            self.head = 0;
+            self.run.clear();
+            self.run.shrink_to(KEEP);
+        }
+    }
+
+    /// One of the entries has died.
+    #[inline]
+    pub(super) fn bury(&mut self) {
+        self.dead += 1;
+    }
+
+    /// Some dead entries were taken out.
+    pub(super) fn forget_dead(&mut self, count: usize) {
+        self.dead = self.dead.saturating_sub(count);
+    }
+
+    /// Removes the dead entries in front, so that `first` is exact; and all of them once they
+    /// outnumber the live ones by far.
+    pub(super) fn prune(&mut self, is_live: impl Fn(&Entry) -> bool) {
+        if self.unsorted {
+            return;
+        }
+        while self.run.get(self.head).is_some_and(|entry| !is_live(entry)) {
+            self.head += 1;
+            self.forget_dead(1);
+        }
+        while let Some(&Reverse((deadline, _, index, stamp))) = self.late.peek() {
+            if is_live(&Entry {
+                deadline,
+                index,
+                stamp,
+            }) {
+                break;
+            }
+            self.late.pop();
+            self.forget_dead(1);
+        }
+        if self.dead > (self.run.len() - self.head + self.late.len()) / 2 + KEEP {
+            self.retain(is_live);
+            self.dead = 0;
+        }
+        self.tidy();
+        if self.late.capacity() > KEEP && self.late.len() < self.late.capacity() / 4 {
+            self.late.shrink_to((self.late.len() * 2).max(KEEP));
+        }
+    }
+
+    /// Drops the entries that `keep` refuses.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
+        self.run.drain(..std::mem::take(&mut self.head));
+        self.run.retain(&keep);
+        self.late.retain(|&Reverse((deadline, _, index, stamp))| {
+            keep(&Entry {
+                deadline,
+                index,
+                stamp,
+            })
+        });
+    }
+
+    /// Drops every entry of node `index`.
+    pub(super) fn purge(&mut self, index: u32) {
+        self.retain(|entry| entry.index != index);
+        self.dead = 0;
+    }
+}

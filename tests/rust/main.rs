@@ -1,0 +1,5 @@
+//! Black-box tests of the core, one binary.
+
+mod pool;
+mod scheduler;
+mod support;

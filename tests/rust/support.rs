@@ -1,0 +1,91 @@
+//! What the black-box tests wait with: gates, and patience. Nothing here sleeps to let time pass.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use asynctask::clock::Manual;
+use asynctask::sync::Parker;
+use asynctask::{Handle, Options, Scheduler};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+/// How long a test waits before it calls a hang a hang.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A gate that is closed while `Key` lives.
+pub(crate) struct Key(#[expect(dead_code, reason = "its drop opens the gate")] Sender<()>);
+
+/// The gate's other side; every clone is the same gate.
+#[derive(Clone)]
+pub(crate) struct Gate(Receiver<()>);
+
+pub(crate) fn gate() -> (Key, Gate) {
+    let (sender, receiver) = bounded(0);
+    (Key(sender), Gate(receiver))
+}
+
+impl Gate {
+    /// Waits until the key is dropped.
+    pub(crate) fn pass(&self) {
+        let closed = self.0.recv_timeout(PATIENCE).unwrap_err();
+        assert!(closed.is_disconnected(), "a gate stayed closed");
+    }
+}
+
+/// Waits until `condition` holds, for what has no event to wait for.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let give_up = Instant::now() + PATIENCE;
+    let pause = Parker::new();
+    while !condition() {
+        assert!(Instant::now() < give_up, "never: {what}");
+        pause.park(Some(Instant::now() + Duration::from_micros(100)));
+    }
+}
+
+/// A scheduler of `max_workers` that keeps idle workers, with the rest of `options`.
+pub(crate) fn scheduler(max_workers: usize, mut options: Options) -> Scheduler {
+    options.pool.max_workers = max_workers;
+    Scheduler::with_options(&options)
+}
+
+/// A scheduler of two workers on a clock that is moved by hand.
+pub(crate) fn by_hand() -> (Arc<Manual>, Scheduler) {
+    let clock = Arc::new(Manual::new());
+    let options = Options { clock: Some(Arc::<Manual>::clone(&clock)), ..Options::default() };
+    (clock, scheduler(2, options))
+}
+
+/// Keeps one worker in a callback until it is dropped.
+pub(crate) struct Busy {
+    _key: Key,
+    pub(crate) handle: Handle<()>,
+}
+
+/// Posts a callback that blocks, and waits until a worker is in it.
+pub(crate) fn occupy(scheduler: &Scheduler) -> Busy {
+    let (key, gate) = gate();
+    let (started, has_started) = bounded(1);
+    let handle = scheduler.post(move || {
+        started.send(()).unwrap();
+        gate.pass();
+    });
+    has_started.recv_timeout(PATIENCE).unwrap();
+    Busy { _key: key, handle: handle.unwrap() }
+}
+
+/// Receives `count` messages.
+pub(crate) fn receive<T>(receiver: &Receiver<T>, count: usize) -> Vec<T> {
+    (0..count).map(|_| receiver.recv_timeout(PATIENCE).expect("a message was lost")).collect()
+}
+
+/// A channel without a bound, by its length.
+pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
+    unbounded()
+}
+
+/// The number behind `field` in what `{:?}` says of a pool.
+pub(crate) fn field(debug: &impl std::fmt::Debug, field: &str) -> usize {
+    let text = format!("{debug:?}");
+    let (_, after) = text.split_once(&format!("{field}: ")).expect(&text);
+    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().expect(&text)
+}
