@@ -34,8 +34,14 @@ pub trait Clock: Send + Sync + fmt::Debug {
 
 /// Something that has work to do when a clock moves.
 pub trait Settle: Send + Sync {
-    /// `Err` while there is still something to do at `now`; otherwise the next deadline, if any.
-    #[expect(clippy::result_unit_err, reason = "there is nothing to say but: not yet")]
+    /// The next deadline, if any.
+    ///
+    /// # Errors
+    /// While there is still something to do at `now`.
+    #[expect(
+        clippy::result_unit_err,
+        reason = "there is nothing to say but: not yet"
+    )]
     fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()>;
 }
 
@@ -48,7 +54,9 @@ pub struct Monotonic {
 impl Monotonic {
     /// A clock whose origin is now.
     pub fn new() -> Self {
-        Self { origin: Instant::now() }
+        Self {
+            origin: Instant::now(),
+        }
     }
 }
 
@@ -152,10 +160,12 @@ impl Manual {
                 parties.iter().filter_map(Weak::upgrade).collect()
             };
             let now = self.now();
-            let settled = parties.iter().try_fold(None, |earliest: Option<Nanos>, party| {
-                let next = party.settled(now)?;
-                Ok::<_, ()>(earliest.into_iter().chain(next).min())
-            });
+            let settled = parties
+                .iter()
+                .try_fold(None, |earliest: Option<Nanos>, party| {
+                    let next = party.settled(now)?;
+                    Ok::<_, ()>(earliest.into_iter().chain(next).min())
+                });
             if let Ok(earliest) = settled {
                 return Ok(earliest);
             }
@@ -178,7 +188,9 @@ impl Default for Manual {
 
 impl fmt::Debug for Manual {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Manual").field("now", &self.now()).finish_non_exhaustive()
+        f.debug_struct("Manual")
+            .field("now", &self.now())
+            .finish_non_exhaustive()
     }
 }
 

@@ -195,7 +195,11 @@ impl<J> Queue<J> {
     const KEEP: usize = 1024;
 
     fn new() -> Self {
-        Self { sifted: VecDeque::new(), unsifted: VecDeque::new(), husks: 0 }
+        Self {
+            sifted: VecDeque::new(),
+            unsifted: VecDeque::new(),
+            husks: 0,
+        }
     }
 
     fn len(&self) -> usize {
@@ -212,7 +216,10 @@ impl<J> Queue<J> {
     }
 
     fn pop(&mut self) -> Option<J> {
-        let job = self.sifted.pop_front().or_else(|| self.unsifted.pop_front());
+        let job = self
+            .sifted
+            .pop_front()
+            .or_else(|| self.unsifted.pop_front());
         if self.unsifted.is_empty() && self.unsifted.capacity() > Self::KEEP {
             self.unsifted = VecDeque::new();
         }
@@ -241,7 +248,10 @@ impl<J> Queue<J> {
 
     fn take_all(&mut self) -> Vec<J> {
         self.husks = 0;
-        self.sifted.drain(..).chain(self.unsifted.drain(..)).collect()
+        self.sifted
+            .drain(..)
+            .chain(self.unsifted.drain(..))
+            .collect()
     }
 }
 
@@ -258,7 +268,8 @@ impl<J> State<J> {
         if let Some(seat) = self.idle.pop() {
             self.coming = true;
             // Relaxed: read under the same lock.
-            seat.summoned.store(true, std::sync::atomic::Ordering::Relaxed);
+            seat.summoned
+                .store(true, std::sync::atomic::Ordering::Relaxed);
             return Summons::Wake(seat);
         }
         if self.workers < self.limit() {
@@ -283,7 +294,11 @@ impl<J> State<J> {
     }
 
     fn wake_one_for_room(&mut self, queue_size: Option<usize>) -> Option<Arc<Parker>> {
-        if self.room.is_empty() || self.is_full(queue_size) { None } else { self.room.pop_front() }
+        if self.room.is_empty() || self.is_full(queue_size) {
+            None
+        } else {
+            self.room.pop_front()
+        }
     }
 }
 
@@ -319,7 +334,10 @@ impl<J: Send + 'static> Pool<J> {
             queue_size: options.queue_size,
             thread_name: options.thread_name.clone(),
         };
-        Self { shared: Arc::new(shared), runner }
+        Self {
+            shared: Arc::new(shared),
+            runner,
+        }
     }
 
     /// Queues `job`, if there is room and the pool is open.
@@ -341,15 +359,22 @@ impl<J: Send + 'static> Pool<J> {
     fn push_within(&self, job: J, queue_size: Option<usize>) -> Result<(), Refused<J>> {
         let mut state = lock(&self.shared.state);
         if !state.open {
-            return Err(Refused { job, error: Error::Shutdown });
+            return Err(Refused {
+                job,
+                error: Error::Shutdown,
+            });
         }
         if state.is_full(queue_size) {
-            return Err(Refused { job, error: Error::QueueFull });
+            return Err(Refused {
+                job,
+                error: Error::QueueFull,
+            });
         }
         state.queue.push(job);
         let summons = state.summon();
         drop(state);
-        self.send(summons).map_err(|(job, error)| Refused { job, error })
+        self.send(summons)
+            .map_err(|(job, error)| Refused { job, error })
     }
 
     /// Queues due jobs in one go, beyond the bound and even while a shutdown lets the queue run
@@ -498,7 +523,11 @@ impl<J: Send + 'static> Pool<J> {
     pub fn close(&self, drain: bool) -> Vec<J> {
         let mut state = lock(&self.shared.state);
         state.open = false;
-        let left = if drain { Vec::new() } else { state.queue.take_all() };
+        let left = if drain {
+            Vec::new()
+        } else {
+            state.queue.take_all()
+        };
         // A queue that is drained needs a worker even where none could be started before.
         let summons = state.summon();
         let idle = std::mem::take(&mut state.idle);
@@ -543,7 +572,9 @@ impl<J: Send + 'static> Pool<J> {
                 Parked::Interrupted => Error::Interrupted,
                 Parked::TimedOut => Error::TimedOut,
             };
-            lock(&self.shared.state).joiners.retain(|other| !Arc::ptr_eq(other, &parker));
+            lock(&self.shared.state)
+                .joiners
+                .retain(|other| !Arc::ptr_eq(other, &parker));
             return Err(error);
         }
     }
@@ -589,7 +620,11 @@ impl<J: Send + 'static> Pool<J> {
                 state.alive -= 1;
                 state.coming = false;
                 let joiners = state.joiners_if_gone();
-                let left = if state.workers == 0 { state.queue.unsifted.pop_back() } else { None };
+                let left = if state.workers == 0 {
+                    state.queue.unsifted.pop_back()
+                } else {
+                    None
+                };
                 drop(state);
                 for joiner in joiners {
                     joiner.unpark();
@@ -614,7 +649,10 @@ impl<J: Send + 'static> Pool<J> {
 
     fn spawn(&self, number: u64) -> Result<(), String> {
         let worker = Worker {
-            pool: Self { shared: Arc::clone(&self.shared), runner: Arc::clone(&self.runner) },
+            pool: Self {
+                shared: Arc::clone(&self.shared),
+                runner: Arc::clone(&self.runner),
+            },
             number,
             seat: Arc::new(Seat {
                 parker: Parker::new(),
@@ -637,13 +675,20 @@ impl<J: Send + 'static> Pool<J> {
 
 impl<J> State<J> {
     fn joiners_if_gone(&mut self) -> Vec<Arc<Parker>> {
-        if self.alive == 0 { std::mem::take(&mut self.joiners) } else { Vec::new() }
+        if self.alive == 0 {
+            std::mem::take(&mut self.joiners)
+        } else {
+            Vec::new()
+        }
     }
 }
 
 impl<J> Clone for Pool<J> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), runner: Arc::clone(&self.runner) }
+        Self {
+            shared: Arc::clone(&self.shared),
+            runner: Arc::clone(&self.runner),
+        }
     }
 }
 
@@ -764,7 +809,11 @@ impl<J: Send + 'static> Worker<J> {
             };
             state = lock(&shared.state);
             // Relaxed: written under the same lock.
-            if self.seat.summoned.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            if self
+                .seat
+                .summoned
+                .swap(false, std::sync::atomic::Ordering::Relaxed)
+            {
                 // If the timeout passed in the same moment, a token is still on its way here. It
                 // costs one look at the queue when this worker next sits down, no more.
                 self.arriving.set(true);

@@ -64,6 +64,7 @@ pub trait Job: Sized + Send + 'static {
     fn engine(&self) -> &Arc<Engine<Self>>;
 
     /// Another reference to the same task.
+    #[must_use]
     fn share(&self, token: Self::Token<'_>) -> Self;
 
     /// Calls the callback once. It may panic.
@@ -189,10 +190,16 @@ pub struct Engine<J: Job> {
 impl<J: Job> Engine<J> {
     /// An engine without threads; they come with the first task.
     pub fn new(options: &Options, runner: Arc<dyn Runner<Job = J>>) -> Arc<Self> {
-        let clock = options.clock.clone().unwrap_or_else(|| Arc::new(Monotonic::new()));
+        let clock = options
+            .clock
+            .clone()
+            .unwrap_or_else(|| Arc::new(Monotonic::new()));
         let pool = Pool::new(&options.pool, runner);
         let counters = Arc::new(Counters::default());
-        let attic = Arc::new(Attic { jobs: Mutex::new(Vec::new()), filled: AtomicBool::new(false) });
+        let attic = Arc::new(Attic {
+            jobs: Mutex::new(Vec::new()),
+            filled: AtomicBool::new(false),
+        });
         let sink = DueSink {
             pool: pool.clone(),
             counters: Arc::clone(&counters),
@@ -206,7 +213,14 @@ impl<J: Job> Engine<J> {
             format!("{}-timer", options.pool.thread_name),
         );
         let on_full = options.on_full;
-        let engine = Arc::new(Self { pool, timer, clock, on_full, counters, attic });
+        let engine = Arc::new(Self {
+            pool,
+            timer,
+            clock,
+            on_full,
+            counters,
+            attic,
+        });
         let weak: Weak<Self> = Arc::downgrade(&engine);
         engine.clock.attend(weak);
         engine
@@ -249,9 +263,10 @@ impl<J: Job> Engine<J> {
             match self.on_full {
                 OnFull::Raise => return Err(self.not_submitted(Error::QueueFull)),
                 OnFull::Block if self.pool.is_worker() => {
-                    return self.pool.push_beyond_bound(job).map_err(|refused| {
-                        self.not_submitted(refused.error)
-                    });
+                    return self
+                        .pool
+                        .push_beyond_bound(job)
+                        .map_err(|refused| self.not_submitted(refused.error));
                 }
                 OnFull::Block => {
                     if let Err(error) = wait_for_room(&self.pool) {
@@ -262,18 +277,16 @@ impl<J: Job> Engine<J> {
                     self.drop_job(&job, token);
                     return Ok(());
                 }
-                OnFull::DropOldest => match self.pool.pop_oldest() {
-                    Some(oldest) => {
-                        if !self.drop_job(&oldest, token) {
-                            self.pool.forget_husk();
-                        }
-                    }
-                    // The bound is 0: there is nothing older.
-                    None => {
+                OnFull::DropOldest => {
+                    let Some(oldest) = self.pool.pop_oldest() else {
+                        // The bound is 0: there is nothing older.
                         self.drop_job(&job, token);
                         return Ok(());
+                    };
+                    if !self.drop_job(&oldest, token) {
+                        self.pool.forget_husk();
                     }
-                },
+                }
                 OnFull::CallerRuns => {
                     run(job, token);
                     return Ok(());
@@ -294,7 +307,10 @@ impl<J: Job> Engine<J> {
                 count(&self.counters.submitted, 1);
                 Ok(true)
             }
-            Err(Refused { error: Error::QueueFull, .. }) => Ok(false),
+            Err(Refused {
+                error: Error::QueueFull,
+                ..
+            }) => Ok(false),
             Err(Refused { error, .. }) => Err(error),
         }
     }
@@ -310,7 +326,9 @@ impl<J: Job> Engine<J> {
             job.task().set_key(key.to_bits().get());
             job.task().view().phase() == Phase::Pending
         };
-        self.timer.insert(deadline, job, admit).map_err(|refused| refused.error)?;
+        self.timer
+            .insert(deadline, job, admit)
+            .map_err(|refused| refused.error)?;
         count(&self.counters.submitted, 1);
         Ok(())
     }
@@ -319,10 +337,14 @@ impl<J: Job> Engine<J> {
     pub fn stop(&self, job: &J, cancel: bool, token: J::Token<'_>) -> Cancel {
         let found = job.task().stop(cancel);
         if found == Cancel::Now {
-            let taken = self.take_off_wheel(job.task());
-            let cleared = if taken.is_none() { self.pool.note_husk(is_husk) } else { Vec::new() };
-            self.end_cancelled(job, token, &self.counters.cancelled);
-            drop((taken, cleared)); // with the token, and with no lock held
+            let removed = self.take_off_wheel(job.task());
+            let cleared = if removed.is_none() {
+                self.pool.note_husk(is_husk)
+            } else {
+                Vec::new()
+            };
+            Self::end_cancelled(job, token, &self.counters.cancelled);
+            drop((removed, cleared)); // with the token, and with no lock held
         }
         found
     }
@@ -331,9 +353,13 @@ impl<J: Job> Engine<J> {
     /// too late.
     pub fn reschedule(&self, job: &J, deadline: Nanos) -> bool {
         let task = job.task();
-        let moved = self.timer.reschedule(deadline, || key_of(task), || {
-            task.restart(deadline, false);
-        });
+        let moved = self.timer.reschedule(
+            deadline,
+            || key_of(task),
+            || {
+                task.restart(deadline, false);
+            },
+        );
         // Not on the wheel: a series in a run is told, and one that is queued is due already. A run
         // that ends in this very moment has drawn its deadline, and wins.
         moved
@@ -386,7 +412,7 @@ impl<J: Job> Engine<J> {
         let queued = self.pool.close(drain);
         for job in pending.iter().chain(&queued) {
             if job.task().stop(true) == Cancel::Now {
-                self.end_cancelled(job, token, &self.counters.cancelled);
+                Self::end_cancelled(job, token, &self.counters.cancelled);
             }
         }
         self.sweep(token);
@@ -426,13 +452,17 @@ impl<J: Job> Engine<J> {
         for job in self.attic.take() {
             // Most are over; what never found a worker says so in its handle.
             if job.task().stop(true) == Cancel::Now {
-                self.end_cancelled(&job, token, &self.counters.cancelled);
+                Self::end_cancelled(&job, token, &self.counters.cancelled);
             }
         }
     }
 
     fn take_off_wheel(&self, task: &Task) -> Option<J> {
-        if task.was_on_wheel() { self.timer.remove(|| key_of(task)) } else { None }
+        if task.was_on_wheel() {
+            self.timer.remove(|| key_of(task))
+        } else {
+            None
+        }
     }
 
     fn not_submitted(&self, error: Error) -> Error {
@@ -444,12 +474,12 @@ impl<J: Job> Engine<J> {
     fn drop_job(&self, job: &J, token: J::Token<'_>) -> bool {
         let now = job.task().stop(true) == Cancel::Now;
         if now {
-            self.end_cancelled(job, token, &self.counters.dropped);
+            Self::end_cancelled(job, token, &self.counters.dropped);
         }
         now
     }
 
-    fn end_cancelled(&self, job: &J, token: J::Token<'_>, counter: &AtomicU64) {
+    fn end_cancelled(job: &J, token: J::Token<'_>, counter: &AtomicU64) {
         job.end(token, None);
         count(counter, 1);
         job.task().notify_cancelled();
@@ -468,13 +498,20 @@ impl<J: Job> Settle for Engine<J> {
             return Err(());
         }
         let next = self.timer.settled_expiry(now)?;
-        if self.pool.is_quiet() { Ok(next) } else { Err(()) }
+        if self.pool.is_quiet() {
+            Ok(next)
+        } else {
+            Err(())
+        }
     }
 }
 
 impl<J: Job> fmt::Debug for Engine<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("pool", &self.pool).field("timer", &self.timer).finish()
+        f.debug_struct("Engine")
+            .field("pool", &self.pool)
+            .field("timer", &self.timer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -549,12 +586,7 @@ fn end_series_run<J: Job>(job: J, token: J::Token<'_>, result: Result<J::Value, 
 }
 
 /// Ends a running task.
-fn end<J: Job>(
-    job: &J,
-    token: J::Token<'_>,
-    result: Result<J::Value, J::Failure>,
-    stopped: bool,
-) {
+fn end<J: Job>(job: &J, token: J::Token<'_>, result: Result<J::Value, J::Failure>, stopped: bool) {
     let counters = &job.engine().counters;
     let (ending, counter) = match &result {
         _ if stopped => (Ending::Cancelled, &counters.cancelled),
@@ -658,7 +690,9 @@ impl Scheduler {
 
     /// A scheduler as `options` ask for.
     pub fn with_options(options: &Options) -> Self {
-        Self { engine: Engine::new(options, Arc::new(NativeRunner)) }
+        Self {
+            engine: Engine::new(options, Arc::new(NativeRunner)),
+        }
     }
 
     /// Posts `callback` for a worker to run now.
@@ -677,7 +711,8 @@ impl Scheduler {
         F: FnOnce() -> T + Send + 'static,
     {
         let (job, handle) = self.one_shot(callback);
-        self.engine.post(job, (), &mut |pool| pool.wait_for_room(&mut || false))?;
+        self.engine
+            .post(job, (), &mut |pool| pool.wait_for_room(&mut || false))?;
         Ok(handle)
     }
 
@@ -745,7 +780,10 @@ impl Scheduler {
     pub fn resize(&self, max_workers: usize) -> Result<(), Error> {
         if max_workers == 0 {
             let reason = "must be at least 1, not 0".to_owned();
-            return Err(Error::Invalid { argument: "max_workers", reason });
+            return Err(Error::Invalid {
+                argument: "max_workers",
+                reason,
+            });
         }
         self.engine.pool().resize(max_workers);
         Ok(())
@@ -802,7 +840,10 @@ impl Scheduler {
             call: Mutex::new(Some(call)),
             value: Mutex::new(None),
         });
-        (NativeJob(Arc::<Native<T>>::clone(&native)), Handle { native })
+        (
+            NativeJob(Arc::<Native<T>>::clone(&native)),
+            Handle { native },
+        )
     }
 }
 
@@ -891,7 +932,9 @@ impl<T: Send + 'static> Handle<T> {
 
 impl<T> fmt::Debug for Handle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("task", &self.native.task).finish()
+        f.debug_struct("Handle")
+            .field("task", &self.native.task)
+            .finish()
     }
 }
 

@@ -145,12 +145,18 @@ impl Series {
         if every.jitter > every.interval {
             return invalid(
                 "jitter",
-                format!("must be at most the interval {:?}, not {:?}", every.interval, every.jitter),
+                format!(
+                    "must be at most the interval {:?}, not {:?}",
+                    every.interval, every.jitter
+                ),
             );
         }
         let first = every.first.unwrap_or(every.interval);
         if let Some(until) = every.until.filter(|&until| until < first) {
-            return invalid("until", format!("is {until:?} away, before the first run at {first:?}"));
+            return invalid(
+                "until",
+                format!("is {until:?} away, before the first run at {first:?}"),
+            );
         }
         let mut series = Self {
             interval: nanos(every.interval),
@@ -158,7 +164,9 @@ impl Series {
             overlap: every.overlap,
             missed: every.missed,
             max_runs: every.max_runs.unwrap_or(u64::MAX),
-            until: every.until.map_or(Nanos::MAX, |until| now.saturating_add(nanos(until))),
+            until: every
+                .until
+                .map_or(Nanos::MAX, |until| now.saturating_add(nanos(until))),
             jitter: nanos(every.jitter),
             stop_on_error: every.stop_on_error,
             tick: now.saturating_add(nanos(first)),
@@ -203,7 +211,9 @@ impl Series {
             self.draw();
         } else {
             let passed = now.saturating_sub(self.tick) / self.interval;
-            self.tick = self.tick.saturating_add(passed.saturating_mul(self.interval));
+            self.tick = self
+                .tick
+                .saturating_add(passed.saturating_mul(self.interval));
             let queued = u64::from(self.overlap == Overlap::Queue && passed > 0);
             self.lost.skipped += passed - queued;
             self.owed = self.owed.saturating_add(queued);
@@ -238,7 +248,11 @@ impl Series {
     }
 
     fn draw(&mut self) {
-        self.shift = if self.jitter == 0 { 0 } else { fastrand::u64(0..=self.jitter) };
+        self.shift = if self.jitter == 0 {
+            0
+        } else {
+            fastrand::u64(0..=self.jitter)
+        };
     }
 }
 
@@ -259,15 +273,23 @@ mod tests {
     /// One run from `start` to `end`, in milliseconds; the next deadline in milliseconds.
     fn run(series: &mut Series, start: u64, end: u64, runs: u64) -> Option<u64> {
         series.begin(start * MS);
-        series.end(end * MS, runs, false).map(|deadline| deadline / MS)
+        series
+            .end(end * MS, runs, false)
+            .map(|deadline| deadline / MS)
     }
 
     #[test]
     fn the_first_run_comes_after_one_interval_unless_told_otherwise() {
         assert_eq!(series(&every(20)).deadline(), 20 * MS);
-        let first = Every { first: Some(Duration::from_millis(5)), ..every(20) };
+        let first = Every {
+            first: Some(Duration::from_millis(5)),
+            ..every(20)
+        };
         assert_eq!(series(&first).deadline(), 5 * MS);
-        let at_once = Every { first: Some(Duration::ZERO), ..every(20) };
+        let at_once = Every {
+            first: Some(Duration::ZERO),
+            ..every(20)
+        };
         assert_eq!(series(&at_once).deadline(), 0);
     }
 
@@ -276,14 +298,20 @@ mod tests {
         let mut series = series(&every(10));
         for n in 1..=1_000 {
             assert_eq!(series.deadline(), n * 10 * MS);
-            assert_eq!(run(&mut series, n * 10 + 3, n * 10 + 9, n), Some((n + 1) * 10));
+            assert_eq!(
+                run(&mut series, n * 10 + 3, n * 10 + 9, n),
+                Some((n + 1) * 10)
+            );
         }
         assert_eq!(series.take_lost(), Lost::default());
     }
 
     #[test]
     fn fixed_delay_counts_from_the_end_of_the_run() {
-        let mut series = series(&Every { timing: Timing::FixedDelay, ..every(10) });
+        let mut series = series(&Every {
+            timing: Timing::FixedDelay,
+            ..every(10)
+        });
         assert_eq!(run(&mut series, 10, 47, 1), Some(57));
         assert_eq!(run(&mut series, 90, 91, 2), Some(101));
         assert_eq!(series.take_lost(), Lost::default());
@@ -293,28 +321,52 @@ mod tests {
     fn overlapped_ticks_are_skipped_and_counted_and_the_phase_stays() {
         let mut series = series(&every(10));
         assert_eq!(run(&mut series, 10, 35, 1), Some(40));
-        assert_eq!(series.take_lost(), Lost { skipped: 2, missed: 0 });
+        assert_eq!(
+            series.take_lost(),
+            Lost {
+                skipped: 2,
+                missed: 0
+            }
+        );
         assert_eq!(series.take_lost(), Lost::default());
     }
 
     #[test]
     fn an_overlapped_tick_is_queued_once_however_many_there_were() {
-        let mut series = series(&Every { overlap: Overlap::Queue, ..every(10) });
+        let mut series = series(&Every {
+            overlap: Overlap::Queue,
+            ..every(10)
+        });
         assert_eq!(run(&mut series, 10, 35, 1), Some(35));
         assert_eq!(run(&mut series, 35, 36, 2), Some(40));
-        assert_eq!(series.take_lost(), Lost { skipped: 1, missed: 0 });
+        assert_eq!(
+            series.take_lost(),
+            Lost {
+                skipped: 1,
+                missed: 0
+            }
+        );
     }
 
     #[test]
     fn missed_periods_are_skipped_and_counted_and_the_phase_stays() {
         let mut series = series(&every(10));
         assert_eq!(run(&mut series, 47, 48, 1), Some(50));
-        assert_eq!(series.take_lost(), Lost { skipped: 0, missed: 3 });
+        assert_eq!(
+            series.take_lost(),
+            Lost {
+                skipped: 0,
+                missed: 3
+            }
+        );
     }
 
     #[test]
     fn missed_periods_are_caught_up_one_by_one() {
-        let mut series = series(&Every { missed: Missed::CatchUp, ..every(10) });
+        let mut series = series(&Every {
+            missed: Missed::CatchUp,
+            ..every(10)
+        });
         let mut starts = vec![47];
         let mut next = run(&mut series, 47, 48, 1);
         for runs in 2..=4 {
@@ -331,7 +383,11 @@ mod tests {
     fn every_tick_of_a_long_stall_is_either_run_or_counted() {
         for missed in [Missed::Skip, Missed::CatchUp] {
             for overlap in [Overlap::Skip, Overlap::Queue] {
-                let mut series = series(&Every { missed, overlap, ..every(10) });
+                let mut series = series(&Every {
+                    missed,
+                    overlap,
+                    ..every(10)
+                });
                 let (mut runs, mut lost, mut now) = (0, 0, 0);
                 // Runs of 0, 7, 14, … ms, started up to 30 ms late.
                 while now < 10_000 * MS {
@@ -354,15 +410,24 @@ mod tests {
 
     #[test]
     fn max_runs_until_and_errors_end_a_series() {
-        let mut two = series(&Every { max_runs: Some(2), ..every(10) });
+        let mut two = series(&Every {
+            max_runs: Some(2),
+            ..every(10)
+        });
         assert_eq!(run(&mut two, 10, 10, 1), Some(20));
         assert_eq!(run(&mut two, 20, 20, 2), None);
 
-        let mut until = series(&Every { until: Some(Duration::from_millis(20)), ..every(10) });
+        let mut until = series(&Every {
+            until: Some(Duration::from_millis(20)),
+            ..every(10)
+        });
         assert_eq!(run(&mut until, 10, 10, 1), Some(20));
         assert_eq!(run(&mut until, 20, 20, 2), None);
 
-        let mut strict = series(&Every { stop_on_error: true, ..every(10) });
+        let mut strict = series(&Every {
+            stop_on_error: true,
+            ..every(10)
+        });
         strict.begin(10 * MS);
         assert_eq!(strict.end(10 * MS, 1, true), None);
         let mut lenient = series(&every(10));
@@ -372,10 +437,16 @@ mod tests {
 
     #[test]
     fn jitter_moves_a_deadline_and_never_the_next_tick() {
-        let mut series = series(&Every { jitter: Duration::from_millis(10), ..every(10) });
+        let mut series = series(&Every {
+            jitter: Duration::from_millis(10),
+            ..every(10)
+        });
         for n in 1..=1_000 {
             let deadline = series.deadline();
-            assert!((n * 10 * MS..=(n + 1) * 10 * MS).contains(&deadline), "tick {n}: {deadline}");
+            assert!(
+                (n * 10 * MS..=(n + 1) * 10 * MS).contains(&deadline),
+                "tick {n}: {deadline}"
+            );
             series.begin(deadline);
             assert_eq!(series.tick, n * 10 * MS);
             // Ends before its own tick's successor, however late jitter made it start.
@@ -399,15 +470,24 @@ mod tests {
         let refused = |every: Every| Series::new(&every, 0).unwrap_err().to_string();
         assert_eq!(refused(every(0)), "interval must be longer than 0");
         assert_eq!(
-            refused(Every { max_runs: Some(0), ..every(1) }),
+            refused(Every {
+                max_runs: Some(0),
+                ..every(1)
+            }),
             "max_runs must be at least 1, not 0"
         );
         assert_eq!(
-            refused(Every { jitter: Duration::from_millis(2), ..every(1) }),
+            refused(Every {
+                jitter: Duration::from_millis(2),
+                ..every(1)
+            }),
             "jitter must be at most the interval 1ms, not 2ms"
         );
         assert_eq!(
-            refused(Every { until: Some(Duration::from_millis(2)), ..every(5) }),
+            refused(Every {
+                until: Some(Duration::from_millis(2)),
+                ..every(5)
+            }),
             "until is 2ms away, before the first run at 5ms"
         );
     }

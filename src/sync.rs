@@ -66,7 +66,9 @@ pub struct Parker {
 impl Parker {
     /// A parker without a token.
     pub fn new() -> Self {
-        Self { inner: imp::Parker::new() }
+        Self {
+            inner: imp::Parker::new(),
+        }
     }
 
     /// Makes the token available and wakes the thread that waits for it.
@@ -121,7 +123,9 @@ mod imp {
 
     impl Parker {
         pub(super) fn new() -> Self {
-            Self { word: AtomicU32::new(EMPTY) }
+            Self {
+                word: AtomicU32::new(EMPTY),
+            }
         }
 
         pub(super) fn unpark(&self) {
@@ -182,7 +186,10 @@ mod imp {
 
     impl Parker {
         pub(super) fn new() -> Self {
-            Self { token: Mutex::new(false), came: Condvar::new() }
+            Self {
+                token: Mutex::new(false),
+                came: Condvar::new(),
+            }
         }
 
         pub(super) fn unpark(&self) {
@@ -233,7 +240,6 @@ mod imp {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -257,20 +263,18 @@ mod tests {
 
     #[test]
     fn tokens_pass_between_two_threads() {
-        let (ping, pong) = (Arc::new(Parker::new()), Arc::new(Parker::new()));
-        let other = {
-            let (ping, pong) = (Arc::clone(&ping), Arc::clone(&pong));
-            std::thread::spawn(move || {
+        let (there, back) = (Parker::new(), Parker::new());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
                 for _ in 0..10_000 {
-                    while ping.park(None) != Parked::Notified {}
-                    pong.unpark();
+                    while there.park(None) != Parked::Notified {}
+                    back.unpark();
                 }
-            })
-        };
-        for _ in 0..10_000 {
-            ping.unpark();
-            while pong.park(None) != Parked::Notified {}
-        }
-        other.join().unwrap();
+            });
+            for _ in 0..10_000 {
+                there.unpark();
+                while back.park(None) != Parked::Notified {}
+            }
+        });
     }
 }

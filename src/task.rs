@@ -136,7 +136,10 @@ impl fmt::Debug for View {
         f.debug_struct("View")
             .field("phase", &self.phase())
             .field("runs", &self.runs())
-            .field("flags", &format_args!("{:#x}", self.0 & (ONE_RUN - 1) & !PHASE))
+            .field(
+                "flags",
+                &format_args!("{:#x}", self.0 & (ONE_RUN - 1) & !PHASE),
+            )
             .finish()
     }
 }
@@ -226,8 +229,17 @@ impl Task {
     }
 
     fn with(flags: u64, series: Option<Series>) -> Self {
-        let more = series.map(|series| Box::new(More { waiters: Vec::new(), series: Some(series) }));
-        Self { word: AtomicU64::new(flags), key: AtomicU64::new(0), more: Mutex::new(more) }
+        let more = series.map(|series| {
+            Box::new(More {
+                waiters: Vec::new(),
+                series: Some(series),
+            })
+        });
+        Self {
+            word: AtomicU64::new(flags),
+            key: AtomicU64::new(0),
+            more: Mutex::new(more),
+        }
     }
 
     /// The present state.
@@ -268,7 +280,8 @@ impl Task {
     pub(crate) fn start(&self) -> bool {
         // Acquire: the thread that runs a task sees what was written before it was posted, or by
         // the thread that ran it before.
-        self.update(|word| (word & PHASE == PENDING).then_some(word & !PHASE | RUNNING)).is_some()
+        self.update(|word| (word & PHASE == PENDING).then_some(word & !PHASE | RUNNING))
+            .is_some()
     }
 
     /// Tells a series that its run starts at `now`.
@@ -283,7 +296,8 @@ impl Task {
         if view.0 & STOP != 0 {
             return None;
         }
-        self.with_series(|series| series.end(now, view.runs() + 1, failed)).flatten()
+        self.with_series(|series| series.end(now, view.runs() + 1, failed))
+            .flatten()
     }
 
     /// Running → Pending, and one run more. `false`: the series was stopped meanwhile.
@@ -408,7 +422,10 @@ impl Task {
         if self.word.load(Ordering::Relaxed) & SERIES == 0 {
             return None;
         }
-        lock(&self.more).as_mut().and_then(|more| more.series.as_mut()).map(f)
+        lock(&self.more)
+            .as_mut()
+            .and_then(|more| more.series.as_mut())
+            .map(f)
     }
 
     /// Asks for one wake-up when `goal` is met. `false`: it is met already, and no wake-up comes.
@@ -429,7 +446,8 @@ impl Task {
     /// Takes back a subscription whose wake-up has not come, or is no longer wanted.
     pub fn unsubscribe(&self, waiter: &Arc<dyn Wake>) {
         if let Some(more) = lock(&self.more).as_mut() {
-            more.waiters.retain(|(_, other)| !Arc::ptr_eq(other, waiter));
+            more.waiters
+                .retain(|(_, other)| !Arc::ptr_eq(other, waiter));
         }
     }
 
@@ -451,29 +469,26 @@ impl Task {
         }
         let parker = Arc::new(Parker::new());
         let waiter: Arc<dyn Wake> = Arc::<Parker>::clone(&parker);
-        let result = loop {
-            if !self.subscribe(goal, Arc::clone(&waiter)) {
-                break Ok(self.view());
-            }
-            let end = loop {
-                match parker.park(deadline) {
-                    Parked::Notified => break None,
-                    Parked::TimedOut => break Some(Error::TimedOut),
-                    Parked::Interrupted if interrupted() => break Some(Error::Interrupted),
-                    Parked::Interrupted => {}
-                }
-            };
-            let view = self.view();
-            match end {
-                // Met meanwhile beats late.
-                _ if goal.is_met_by(view) => break Ok(view),
-                // The goal was met, and is no more: a new run has started. Idle once is idle.
-                None => break Ok(view),
-                Some(error) => break Err(error),
+        if !self.subscribe(goal, Arc::clone(&waiter)) {
+            return Ok(self.view());
+        }
+        let error = loop {
+            match parker.park(deadline) {
+                // Met, even if it is no more: between two runs, idle once is idle.
+                Parked::Notified => return Ok(self.view()),
+                Parked::TimedOut => break Error::TimedOut,
+                Parked::Interrupted if interrupted() => break Error::Interrupted,
+                Parked::Interrupted => {}
             }
         };
         self.unsubscribe(&waiter);
-        result
+        // Met meanwhile beats late.
+        let view = self.view();
+        if goal.is_met_by(view) {
+            Ok(view)
+        } else {
+            Err(error)
+        }
     }
 
     /// Step 5 of "Finish against wait"; `old` is the word before the change.
@@ -507,7 +522,9 @@ impl Task {
     /// A compare-exchange loop over the word; gives the old word when `f` accepted it.
     fn update(&self, f: impl FnMut(u64) -> Option<u64>) -> Option<u64> {
         // AcqRel: every phase hands the task from one thread to another.
-        self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, f).ok()
+        self.word
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, f)
+            .ok()
     }
 }
 
@@ -540,7 +557,10 @@ mod tests {
         assert_eq!(task.view().phase(), Phase::Running);
         assert_eq!(task.end_run(0, false), None);
         task.finish(Ending::Finished);
-        assert_eq!((task.view().phase(), task.view().runs()), (Phase::Finished, 1));
+        assert_eq!(
+            (task.view().phase(), task.view().runs()),
+            (Phase::Finished, 1)
+        );
         assert_eq!(task.stop(true), Cancel::Over);
     }
 
@@ -549,7 +569,10 @@ mod tests {
         let task = Task::one_shot();
         assert_eq!(task.stop(true), Cancel::Now);
         assert!(!task.start());
-        assert_eq!((task.view().phase(), task.view().runs()), (Phase::Cancelled, 0));
+        assert_eq!(
+            (task.view().phase(), task.view().runs()),
+            (Phase::Cancelled, 0)
+        );
         assert_eq!(task.stop(false), Cancel::Over);
     }
 
@@ -580,14 +603,20 @@ mod tests {
         assert_eq!(task.end_run(4_000_000, false), None);
         assert!(!task.wait_again());
         task.finish(Ending::Cancelled);
-        assert_eq!((task.view().phase(), task.view().runs()), (Phase::Cancelled, 4));
+        assert_eq!(
+            (task.view().phase(), task.view().runs()),
+            (Phase::Cancelled, 4)
+        );
     }
 
     #[test]
     fn a_wait_ends_with_its_goal_its_deadline_or_a_signal() {
         let task = series(1);
         let soon = Some(Instant::now() + Duration::from_millis(5));
-        assert_eq!(task.wait(Goal::Runs(1), soon, &mut never()), Err(Error::TimedOut));
+        assert_eq!(
+            task.wait(Goal::Runs(1), soon, &mut never()),
+            Err(Error::TimedOut)
+        );
         assert!(task.wait(Goal::Idle, None, &mut never()).is_ok());
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| task.wait(Goal::Runs(2), None, &mut never()).unwrap());
@@ -608,7 +637,10 @@ mod tests {
     fn a_bare_task_ends_by_itself_unless_it_is_watched() {
         let task = Task::bare();
         assert_eq!(task.end_bare_run(5), Ok(None));
-        assert_eq!((task.view().phase(), task.view().runs()), (Phase::Finished, 1));
+        assert_eq!(
+            (task.view().phase(), task.view().runs()),
+            (Phase::Finished, 1)
+        );
 
         let watched = Task::bare();
         watched.watch();
@@ -621,9 +653,17 @@ mod tests {
         let task = Task::one_shot();
         for _ in 0..100 {
             let now = Some(Instant::now());
-            assert_eq!(task.wait(Goal::Over, now, &mut never()), Err(Error::TimedOut));
+            assert_eq!(
+                task.wait(Goal::Over, now, &mut never()),
+                Err(Error::TimedOut)
+            );
         }
-        assert_eq!(lock(&task.more).as_ref().map_or(0, |more| more.waiters.len()), 0);
+        assert_eq!(
+            lock(&task.more)
+                .as_ref()
+                .map_or(0, |more| more.waiters.len()),
+            0
+        );
     }
 }
 

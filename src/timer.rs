@@ -111,7 +111,9 @@ impl<T: Send + 'static> Timer<T> {
             idle_timeout,
             thread_name,
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Puts `item` on the wheel. `admit` is called under the lock with the item's key; when it
@@ -127,13 +129,19 @@ impl<T: Send + 'static> Timer<T> {
     ) -> Result<Option<T>, Refused<T>> {
         let mut state = lock(&self.shared.state);
         if !state.open {
-            return Err(Refused { job: item, error: Error::Shutdown });
+            return Err(Refused {
+                job: item,
+                error: Error::Shutdown,
+            });
         }
         if !state.has_thread {
             state = match self.start(state) {
                 Ok(state) => state,
                 Err(reason) => {
-                    return Err(Refused { job: item, error: Error::NoThread { reason } });
+                    return Err(Refused {
+                        job: item,
+                        error: Error::NoThread { reason },
+                    });
                 }
             };
         }
@@ -197,7 +205,11 @@ impl<T: Send + 'static> Timer<T> {
     pub(crate) fn settled_expiry(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
         let state = lock(&self.shared.state);
         let next = state.wheel.next_expiry();
-        if state.in_flight || next.is_some_and(|next| next <= now) { Err(()) } else { Ok(next) }
+        if state.in_flight || next.is_some_and(|next| next <= now) {
+            Err(())
+        } else {
+            Ok(next)
+        }
     }
 
     /// Refuses further items, waits until those in flight are with the sink, and hands back what is
@@ -301,7 +313,10 @@ impl<T: Send + 'static> Shared<T> {
         for (deadline, item) in again.drain(..) {
             let key = state.wheel.insert(deadline, item);
             let admit = state.open
-                && state.wheel.get(key).is_some_and(|item| self.sink.readmit(item, key));
+                && state
+                    .wheel
+                    .get(key)
+                    .is_some_and(|item| self.sink.readmit(item, key));
             if !admit {
                 refused.extend(state.wheel.remove(key));
             }
@@ -319,7 +334,9 @@ impl<T: Send + 'static> Shared<T> {
 
 impl<T> Clone for Timer<T> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -360,7 +377,11 @@ mod tests {
     impl Sink<u32> for Collect {
         fn due(&self, now: Nanos, due: &mut Vec<Due<u32>>, _again: &mut Vec<(Nanos, u32)>) {
             for item in due.drain(..) {
-                assert!(now >= item.deadline, "early: {now} before {}", item.deadline);
+                assert!(
+                    now >= item.deadline,
+                    "early: {now} before {}",
+                    item.deadline
+                );
                 self.0.send((item.deadline, item.item)).unwrap();
             }
         }
@@ -376,7 +397,10 @@ mod tests {
         let (sender, receiver) = unbounded();
         let sink = Box::new(Collect(sender));
         let idle = Duration::from_secs(3600);
-        (Timer::new(&Tiers::default(), clock, sink, idle, "timer".to_owned()), receiver)
+        (
+            Timer::new(&Tiers::default(), clock, sink, idle, "timer".to_owned()),
+            receiver,
+        )
     }
 
     fn insert(timer: &Timer<u32>, deadline: Nanos, item: u32) -> Key {
@@ -455,8 +479,9 @@ mod tests {
             insert(&timer, 5 * MS, item);
         }
         clock.advance_to(5 * MS);
-        let mut items: Vec<u32> =
-            (0..10_000).map(|_| due.recv_timeout(PATIENCE).unwrap().1).collect();
+        let mut items: Vec<u32> = (0..10_000)
+            .map(|_| due.recv_timeout(PATIENCE).unwrap().1)
+            .collect();
         items.sort_unstable();
         assert!(items.into_iter().eq(0..10_000));
     }
@@ -478,7 +503,13 @@ mod tests {
         let (sender, due) = unbounded();
         let clock = Arc::new(Monotonic::new());
         let sink = Box::new(Collect(sender));
-        let timer = Timer::new(&Tiers::default(), clock, sink, Duration::ZERO, "t".to_owned());
+        let timer = Timer::new(
+            &Tiers::default(),
+            clock,
+            sink,
+            Duration::ZERO,
+            "t".to_owned(),
+        );
         for round in 0..50 {
             insert(&timer, 0, round);
             assert_eq!(due.recv_timeout(PATIENCE), Ok((0, round)));

@@ -33,8 +33,8 @@ from asynctask._asynctask import (
     post_task,
     set_work_pool_options,
     sleep,
-    wait_and_exit,
 )
+from asynctask._default import after, wait_and_exit
 from asynctask._pool import AsyncTaskPool, PoolStats, TaskGroup
 from asynctask._task import AsyncTask
 from asynctask._ticker import Ticker, ticker
@@ -65,12 +65,6 @@ __all__ = [
     "ticker",
     "wait_and_exit",
 ]
-
-
-def after(delay: float) -> AsyncTask[None]:
-    """Make a task that is over once *delay* has passed: no callback, no worker, no GIL."""
-    return get_async_task().after(delay)
-
 
 _asynctask._install(AsyncTask, AsyncTaskPool, _threading.Condition, _hooks)
 # Private, but what `concurrent.futures` itself uses: it runs before threads are joined, so that

@@ -28,7 +28,7 @@ __all__ = [
 _logger = logging.getLogger("asynctask")
 
 
-class _WorkerThread(threading._DummyThread):  # type: ignore[name-defined,misc]  # the only base that does not start a thread
+class _WorkerThread(threading._DummyThread):
     """A worker, as `threading` sees it: a thread with a name that is not started."""
 
     def __init__(self, name: str) -> None:
@@ -39,7 +39,7 @@ class _WorkerThread(threading._DummyThread):  # type: ignore[name-defined,misc] 
     def is_alive(self) -> bool:
         return not self._over
 
-    def join(self, timeout: float | None = None) -> None:
+    def join(self, timeout: float | None = None) -> None:  # noqa: ARG002  # Thread's signature
         message = "a worker ends when its pool says so; use the pool's shutdown"
         raise RuntimeError(message)
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, ParamSpec, 
 
 from asynctask._asynctask import DelayTask, PoolBase, _seconds
 
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextvars import Context
     from types import TracebackType
 
-    from asynctask._asynctask import Duration, IntervalTask
+    from asynctask._asynctask import IntervalTask
     from asynctask._task import AsyncTask
+    from asynctask._types import Duration
 
 __all__ = ["AsyncTaskPool", "PoolStats", "TaskGroup"]
 
@@ -160,9 +160,7 @@ class TaskGroup(Generic[T]):
             # For when nobody waits; who waits keeps the deadline himself.
             self._alarm = pool.post_task(self.cancel, DelayTask(left), name="group deadline")
 
-    def submit(
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> AsyncTask[T]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> AsyncTask[T]:
         """Post ``fn(*args, **kwargs)`` for a worker to run now."""
         return self._add(self._pool.submit(fn, *args, **kwargs))
 

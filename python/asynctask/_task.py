@@ -16,7 +16,7 @@ __all__ = ["AsyncTask"]
 T = TypeVar("T")
 
 
-class AsyncTask(TaskBase, Future[T]):
+class AsyncTask(TaskBase[T], Future[T]):  # type: ignore[override]  # the state is read-only here
     """One posted task: wait for it, look at it, cancel it.
 
     A `concurrent.futures.Future`, so everything that takes one takes it. Made by

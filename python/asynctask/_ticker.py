@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from asynctask._asynctask import IntervalTask, get_async_task
 
 if TYPE_CHECKING:
-    from asynctask._asynctask import Duration
     from asynctask._pool import AsyncTaskPool
+    from asynctask._types import Duration
 
 __all__ = ["Ticker", "ticker"]
 

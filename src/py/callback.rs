@@ -53,7 +53,7 @@ pub(super) fn call<'py>(
     args: &Bound<'py, PyTuple>,
     kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let kwargs = kwargs.map_or(std::ptr::null_mut(), |kwargs| kwargs.as_ptr());
+    let kwargs = kwargs.map_or(std::ptr::null_mut(), Bound::as_ptr);
     // SAFETY:
     // 1. The pointer is that of a function with this signature; the ABIs "C" and "C-unwind" differ
     //    only in what may be assumed of unwinding.
@@ -112,5 +112,9 @@ pub(super) fn in_context<R>(
 }
 
 fn check(py: Python<'_>, status: c_int) -> PyResult<()> {
-    if status == 0 { Ok(()) } else { Err(PyErr::fetch(py)) }
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(PyErr::fetch(py))
+    }
 }

@@ -39,7 +39,9 @@ pub(super) fn duration(
 /// When a wait for `timeout` ends; `None` waits for ever. A negative timeout has passed already, as
 /// in the standard library, where it is what is left of a deadline.
 pub(super) fn deadline(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Instant>> {
-    let Some(timeout) = timeout else { return Ok(None) };
+    let Some(timeout) = timeout else {
+        return Ok(None);
+    };
     let timeout = match signed("timeout", timeout)? {
         Signed::Negative => Duration::ZERO,
         Signed::Duration(duration) => duration,
@@ -70,7 +72,8 @@ fn signed(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Signed> {
     } else if value.is_instance_of::<PyBool>() {
         return Err(wrong_type(argument, value));
     } else if let Ok(int) = value.cast::<PyInt>() {
-        int.extract::<f64>().map_err(|_| too_long(argument, value))?
+        int.extract::<f64>()
+            .map_err(|_| too_long(argument, value))?
     } else {
         value.extract::<f64>().map_err(|error| {
             let py = value.py();
@@ -83,7 +86,9 @@ fn signed(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Signed> {
         })?
     };
     if seconds.is_nan() {
-        return Err(PyValueError::new_err(format!("{argument} must be a number, not {seconds}")));
+        return Err(PyValueError::new_err(format!(
+            "{argument} must be a number, not {seconds}"
+        )));
     }
     if seconds < 0.0 {
         return Ok(Signed::Negative);
@@ -105,7 +110,11 @@ fn round_up(seconds: f64) -> Duration {
     let nanos = (seconds - whole) * 1e9;
     let error = seconds.max(1.0) * f64::EPSILON * 1e9;
     let nearest = nanos.round();
-    let nanos = if (nanos - nearest).abs() <= error { nearest } else { nanos.ceil() };
+    let nanos = if (nanos - nearest).abs() <= error {
+        nearest
+    } else {
+        nanos.ceil()
+    };
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -117,7 +126,9 @@ fn round_up(seconds: f64) -> Duration {
 
 fn delta_duration(argument: &str, delta: &Bound<'_, PyDelta>) -> PyResult<Signed> {
     let days = delta.get_days();
-    let Ok(days) = u64::try_from(days) else { return Ok(Signed::Negative) };
+    let Ok(days) = u64::try_from(days) else {
+        return Ok(Signed::Negative);
+    };
     // The other two are never negative.
     let seconds = u64::from(delta.get_seconds().unsigned_abs());
     let micros = u64::from(delta.get_microseconds().unsigned_abs());
@@ -137,7 +148,10 @@ fn out_of_range(argument: &str, value: &Bound<'_, PyAny>, least: Least) -> PyErr
 }
 
 fn too_long(argument: &str, value: &Bound<'_, PyAny>) -> PyErr {
-    PyValueError::new_err(format!("{argument} must be at most 100 years, not {}", repr(value)))
+    PyValueError::new_err(format!(
+        "{argument} must be at most 100 years, not {}",
+        repr(value)
+    ))
 }
 
 fn wrong_type(argument: &str, value: &Bound<'_, PyAny>) -> PyErr {
@@ -156,11 +170,17 @@ pub(super) fn count(argument: &str, value: &Bound<'_, PyAny>, least: u64) -> PyR
         )));
     }
     let number = value.extract::<i128>().map_err(|_| {
-        PyTypeError::new_err(format!("{argument} must be a whole number, not {}", repr(value)))
+        PyTypeError::new_err(format!(
+            "{argument} must be a whole number, not {}",
+            repr(value)
+        ))
     })?;
-    u64::try_from(number).ok().filter(|&number| number >= least).ok_or_else(|| {
-        PyValueError::new_err(format!("{argument} must be at least {least}, not {number}"))
-    })
+    u64::try_from(number)
+        .ok()
+        .filter(|&number| number >= least)
+        .ok_or_else(|| {
+            PyValueError::new_err(format!("{argument} must be at least {least}, not {number}"))
+        })
 }
 
 /// [`count`] for sizes, of which there is a most.
@@ -194,7 +214,10 @@ pub(super) fn callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<()>
     if value.is_callable() {
         return Ok(());
     }
-    Err(PyTypeError::new_err(format!("{argument} must be callable, not {}", repr(value))))
+    Err(PyTypeError::new_err(format!(
+        "{argument} must be callable, not {}",
+        repr(value)
+    )))
 }
 
 /// The value as a user would write it, or its type when it cannot say.

@@ -43,7 +43,10 @@ fn default_pool(py: Python<'_>) -> PyResult<Py<PoolBase>> {
             Ok(pool)
         }
         empty @ None => {
-            *empty = Some(Default { pool: new.clone_ref(py), used: true });
+            *empty = Some(Default {
+                pool: new.clone_ref(py),
+                used: true,
+            });
             Ok(new)
         }
     }
@@ -53,10 +56,39 @@ fn make(py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<Py<PoolBase>> {
     if !options.contains("queue_size")? {
         options.set_item("queue_size", QUEUE_SIZE)?;
     }
-    let pool = Hooks::get(py)?.pool_class.bind(py).call((), Some(options))?;
+    let pool = Hooks::get(py)?
+        .pool_class
+        .bind(py)
+        .call((), Some(options))?;
     Ok(pool.cast_into::<PoolBase>()?.unbind())
 }
 
+/// Post a task to the default pool.
+///
+/// A worker runs ``callback(*args, **kwargs)``: now, after the delay of a `DelayTask`, or over and
+/// over as an `IntervalTask` says; given together they combine. The default pool is made at first
+/// use; its queue holds 10,000 tasks, and a post that finds it full waits for room.
+///
+/// Args:
+///     callback: Anything that can be called. It runs on a worker, in a copy of the poster's
+///         `contextvars`.
+///     options: At most one delay and one interval.
+///     args: Positional arguments for the callback.
+///     kwargs: Keyword arguments for the callback.
+///     name: For logs; ``task-`` and a number by default.
+///     context: The `contextvars.Context` to run in, instead of a copy of the poster's.
+///
+/// Returns:
+///     The task's handle. It may be dropped.
+///
+/// Raises:
+///     TypeError: An argument is of the wrong type.
+///     ValueError: A value is out of range, or two options contradict each other.
+///     PoolShutdown: The default pool has ended, or the program is about to.
+///
+/// >>> import asynctask
+/// >>> asynctask.post_task(pow, args=(2, 10)).result()
+/// 1024
 #[pyfunction]
 #[pyo3(signature = (callback, /, *options, args=None, kwargs=None, name=None, context=None))]
 pub(super) fn post_task<'py>(
@@ -68,14 +100,35 @@ pub(super) fn post_task<'py>(
     context: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, TaskBase>> {
     let pool = default_pool(callback.py())?;
-    pool.get().post(callback, options, &Extra { args, kwargs, name, context })
+    pool.get().post(
+        callback,
+        options,
+        &Extra {
+            args,
+            kwargs,
+            name,
+            context,
+        },
+    )
 }
 
+/// Give the default pool, making it if need be.
 #[pyfunction]
 pub(super) fn get_async_task(py: Python<'_>) -> PyResult<Py<PoolBase>> {
     default_pool(py)
 }
 
+/// Choose the options of the default pool, before its first use.
+///
+/// Args:
+///     max_workers: The most workers at a time.
+///     max_capacity: The most tasks that wait for a worker; 10,000 by default.
+///     pool_options: Any other argument of `AsyncTaskPool`.
+///
+/// Raises:
+///     RuntimeError: The default pool has been used already.
+///     TypeError: As `AsyncTaskPool` does.
+///     ValueError: As `AsyncTaskPool` does.
 #[pyfunction]
 #[pyo3(signature = (max_workers=None, max_capacity=None, **pool_options))]
 pub(super) fn set_work_pool_options(
@@ -96,7 +149,14 @@ pub(super) fn set_work_pool_options(
     let new = make(py, &options)?;
     let mut slot = lock(&DEFAULT);
     let refused = slot.as_ref().is_some_and(|default| default.used);
-    let old = if refused { None } else { slot.replace(Default { pool: new, used: false }) };
+    let old = if refused {
+        None
+    } else {
+        slot.replace(Default {
+            pool: new,
+            used: false,
+        })
+    };
     drop(slot);
     drop(old);
     if refused {
@@ -107,20 +167,22 @@ pub(super) fn set_work_pool_options(
     Ok(())
 }
 
+/// Ends the default pool; see the package.
 #[pyfunction]
-#[pyo3(signature = (timeout=None))]
-pub(super) fn wait_and_exit(
-    py: Python<'_>,
-    timeout: Option<&Bound<'_, PyAny>>,
-) -> PyResult<bool> {
-    convert::deadline(timeout)?;
+pub(super) fn _wait_and_exit(py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    convert::deadline(timeout)?; // checked even if there is nothing to end
     let pool = {
         let slot = lock(&DEFAULT);
-        slot.as_ref().filter(|default| default.used).map(|default| default.pool.clone_ref(py))
+        slot.as_ref()
+            .filter(|default| default.used)
+            .map(|default| default.pool.clone_ref(py))
     };
     match pool {
         None => Ok(true),
-        Some(pool) => pool.bind(py).call_method1("wait_and_exit", (timeout,))?.extract(),
+        Some(pool) => pool
+            .bind(py)
+            .call_method1("wait_and_exit", (timeout,))?
+            .extract(),
     }
 }
 
@@ -134,6 +196,10 @@ pub(super) fn reset_default_pool(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// Sleep for *delay*, never less, with the GIL released; Ctrl-C ends it at once.
+///
+/// >>> import asynctask
+/// >>> asynctask.sleep(0.005)
 #[pyfunction]
 pub(super) fn sleep(py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<()> {
     let delay = convert::duration("delay", delay, Least::Zero)?;
@@ -147,11 +213,21 @@ pub(super) fn sleep(py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<()> {
     raised.map_or(Ok(()), Err)
 }
 
+/// Give the task whose callback this is called from, or ``None`` outside of callbacks.
+///
+/// >>> import asynctask
+/// >>> task = asynctask.post_task(asynctask.current_task)
+/// >>> task.result() is task
+/// True
 #[pyfunction]
 pub(super) fn current_task(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
     task::current(py)
 }
 
+/// Raise `CancelledError` if the task whose callback this is called from was asked to give up.
+///
+/// That is what `AsyncTask.cancel` asks of a running task, and a group of its tasks when one of
+/// them fails. Outside of callbacks it does nothing. It takes a few nanoseconds.
 #[pyfunction]
 pub(super) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
     task::check_cancelled(py)

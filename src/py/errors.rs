@@ -3,8 +3,8 @@
 //! The exception classes themselves are plain Python, in `asynctask/exceptions.py`.
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyTimeoutError, PyValueError};
+use pyo3::import_exception;
 use pyo3::prelude::*;
-use pyo3::{import_exception};
 
 use crate::error::Error;
 

@@ -58,8 +58,7 @@ pub(super) fn join(
         return Ok(true);
     }
     let mut raised = None;
-    let joined =
-        py.detach(|| engine.pool().join(deadline, &mut interrupted(&mut raised)));
+    let joined = py.detach(|| engine.pool().join(deadline, &mut interrupted(&mut raised)));
     engine.sweep(py);
     match (joined, raised) {
         (_, Some(error)) => Err(error),

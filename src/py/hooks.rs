@@ -34,7 +34,9 @@ pub(super) fn _install(
     let py = log.py();
     // What `new_task` relies on.
     if !task_class.is_subclass_of::<TaskBase>()? || !pool_class.is_subclass_of::<PoolBase>()? {
-        return Err(PyTypeError::new_err("the classes must be subclasses of TaskBase and PoolBase"));
+        return Err(PyTypeError::new_err(
+            "the classes must be subclasses of TaskBase and PoolBase",
+        ));
     }
     let hooks = Hooks {
         task_class: task_class.unbind(),
@@ -56,22 +58,30 @@ impl Hooks {
 
     /// Tells Python's `threading` about the calling worker.
     pub(super) fn register_thread(py: Python<'_>, name: &str) {
-        Self::tell(py, "register_thread", |log, method| log.call_method1(method, (name,)));
+        Self::tell(py, "register_thread", |log, method| {
+            log.call_method1(method, (name,))
+        });
     }
 
     /// Takes [`register_thread`](Self::register_thread) back.
     pub(super) fn unregister_thread(py: Python<'_>) {
-        Self::tell(py, "unregister_thread", |log, method| log.call_method0(method));
+        Self::tell(py, "unregister_thread", |log, method| {
+            log.call_method0(method)
+        });
     }
 
     /// Nobody looked at a failure while its handle lived.
     pub(super) fn log_unseen(py: Python<'_>, name: &str, error: &Bound<'_, PyAny>) {
-        Self::tell(py, "log_unseen", |log, method| log.call_method1(method, (name, error)));
+        Self::tell(py, "log_unseen", |log, method| {
+            log.call_method1(method, (name, error))
+        });
     }
 
     /// A run of a series failed.
     pub(super) fn log_run(py: Python<'_>, name: &str, error: &Bound<'_, PyAny>) {
-        Self::tell(py, "log_run", |log, method| log.call_method1(method, (name, error)));
+        Self::tell(py, "log_run", |log, method| {
+            log.call_method1(method, (name, error))
+        });
     }
 
     /// A done-callback failed.
@@ -94,8 +104,8 @@ impl Hooks {
         method: &'static str,
         call: impl FnOnce(&Bound<'py, PyAny>, &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>>,
     ) {
-        let result = Self::get(py)
-            .and_then(|hooks| call(hooks.log.bind(py), &PyString::intern(py, method)));
+        let result =
+            Self::get(py).and_then(|hooks| call(hooks.log.bind(py), &PyString::intern(py, method)));
         if let Err(error) = result {
             error.write_unraisable(py, None);
         }

@@ -17,6 +17,16 @@
 //! It holds no logic: a method checks its arguments, lets go of the interpreter if it may wait,
 //! calls the core and maps the error. Lock rules are on the crate's front page.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "many of these comments are docstrings, which are not Markdown"
+)]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::unused_self,
+    reason = "the shape of a method that Python calls is given"
+)]
+
 mod callback;
 mod convert;
 mod default;
@@ -36,8 +46,8 @@ mod _asynctask {
     use super::convert::_seconds;
     #[pymodule_export]
     use super::default::{
-        check_cancelled, current_task, get_async_task, post_task, reset_default_pool,
-        set_work_pool_options, sleep, wait_and_exit,
+        _wait_and_exit, check_cancelled, current_task, get_async_task, post_task,
+        reset_default_pool, set_work_pool_options, sleep,
     };
     #[pymodule_export]
     use super::exit::{_drain_at_exit, _stop_at_exit};

@@ -9,13 +9,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDateTime, PyDict, PyTuple, PyTzInfoAccess, PyType};
+use pyo3::types::{PyDateTime, PyDict, PyTuple, PyType, PyTzInfoAccess};
 
 use super::convert::{self, Least};
 use crate::series::{Every, Missed, Overlap, Timing};
 
-const TIMINGS: &[(&str, Timing)] =
-    &[("fixed_rate", Timing::FixedRate), ("fixed_delay", Timing::FixedDelay)];
+const TIMINGS: &[(&str, Timing)] = &[
+    ("fixed_rate", Timing::FixedRate),
+    ("fixed_delay", Timing::FixedDelay),
+];
 const OVERLAPS: &[(&str, Overlap)] = &[("skip", Overlap::Skip), ("queue", Overlap::Queue)];
 const MISSED: &[(&str, Missed)] = &[("skip", Missed::Skip), ("catch_up", Missed::CatchUp)];
 /// Whether an error stops the series.
@@ -50,18 +52,35 @@ impl Interval {
             None => None,
             Some(Until::After(duration)) => Some(duration),
             Some(Until::At(at)) => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let now = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
                 let left = at - now.as_secs_f64();
                 Some(Duration::try_from_secs_f64(left).map_err(|_| {
                     PyValueError::new_err(format!("until is in the past, by {:.3} s", -left))
                 })?)
             }
         };
-        Ok(Every { first, until, ..self.every.clone() })
+        Ok(Every {
+            first,
+            until,
+            ..self.every.clone()
+        })
     }
 }
 
-/// Run once, so long after posting.
+/// An option: run after *delay*, counted from posting, and never before.
+///
+/// A duration is a number of seconds or a `timedelta`. Combines with an `IntervalTask`, as
+/// ``post_task(callback, DelayTask(1), IntervalTask(5))`` or ``DelayTask(1) + IntervalTask(5)``.
+///
+/// Raises:
+///     TypeError: *delay* is neither a number nor a `timedelta`.
+///     ValueError: It is negative, not a number, or longer than 100 years.
+///
+/// >>> from asynctask import DelayTask, IntervalTask
+/// >>> DelayTask(1) + IntervalTask(5, max_runs=3)
+/// IntervalWithDelayTask(1, 5, max_runs=3)
 #[pyclass(frozen, module = "asynctask")]
 pub(super) struct DelayTask {
     value: Duration,
@@ -79,7 +98,10 @@ impl DelayTask {
     #[new]
     fn new(delay: Bound<'_, PyAny>) -> PyResult<Self> {
         let value = convert::duration("delay", &delay, Least::Zero)?;
-        Ok(Self { value, delay: delay.unbind() })
+        Ok(Self {
+            value,
+            delay: delay.unbind(),
+        })
     }
 
     fn __add__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
@@ -99,14 +121,35 @@ impl DelayTask {
         format!("DelayTask({})", convert::repr(self.delay.bind(py)))
     }
 
-    fn __reduce__<'py>(
-        slf: &Bound<'py, Self>,
-    ) -> (Bound<'py, PyType>, (Py<PyAny>,)) {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (Py<PyAny>,)) {
         (slf.get_type(), (slf.get().delay.clone_ref(slf.py()),))
     }
 }
 
-/// Run over and over.
+/// An option: run every *interval*, the first time after one interval.
+///
+/// Args:
+///     interval: Time from one run to the next; longer than 0.
+///     timing: ``"fixed_rate"``: deadlines are ``first + n * interval``, whatever the runs do.
+///         ``"fixed_delay"``: the interval is counted from the end of the previous run.
+///     overlap: A deadline that finds the previous run still going: ``"skip"`` it, or ``"queue"``
+///         one run for right afterwards.
+///     missed: Whole periods that go by before a run can start: ``"skip"`` them, or ``"catch_up"``
+///         one by one.
+///     max_runs: The series is over after so many runs.
+///     until: The series is over so long after posting, or at this aware `datetime`.
+///     jitter: Each deadline is moved by a random time from 0 to this; at most the interval. It
+///         never accumulates.
+///     on_error: A run that raises is logged, and the series goes on (``"continue"``) or is over
+///         (``"stop"``).
+///
+/// Raises:
+///     TypeError: An argument is of the wrong type.
+///     ValueError: A value is out of range.
+///
+/// >>> from asynctask import IntervalTask
+/// >>> IntervalTask(0.02, overlap="queue")
+/// IntervalTask(0.02, overlap='queue')
 #[pyclass(frozen, subclass, module = "asynctask")]
 pub(super) struct IntervalTask {
     value: Interval,
@@ -119,7 +162,10 @@ pub(super) struct IntervalTask {
 }
 
 impl IntervalTask {
-    #[expect(clippy::too_many_arguments, reason = "they are the keywords of the option")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are the keywords of the option"
+    )]
     fn checked(
         interval: Bound<'_, PyAny>,
         timing: Option<&Bound<'_, PyAny>>,
@@ -159,7 +205,10 @@ impl IntervalTask {
         }
         let until_value = until.as_ref().map(check_until).transpose()?;
         Ok(Self {
-            value: Interval { every, until: until_value },
+            value: Interval {
+                every,
+                until: until_value,
+            },
             interval: interval.unbind(),
             until: until.map_or_else(|| py.None(), Bound::unbind),
             jitter: match jitter {
@@ -199,16 +248,21 @@ impl IntervalTask {
 
     fn shown_keywords(&self, py: Python<'_>) -> PyResult<String> {
         let keywords = self.keywords(py)?;
-        let mut shown = String::new();
-        for (keyword, value) in keywords {
-            shown += &format!(", {keyword}={}", convert::repr(&value));
-        }
-        Ok(shown)
+        let shown = keywords
+            .into_iter()
+            .map(|(keyword, value)| format!(", {keyword}={}", convert::repr(&value)));
+        Ok(shown.collect())
     }
 
     fn hash_into(&self, hasher: &mut DefaultHasher) {
         let every = &self.value.every;
-        (every.interval, every.max_runs, every.jitter, every.stop_on_error).hash(hasher);
+        (
+            every.interval,
+            every.max_runs,
+            every.jitter,
+            every.stop_on_error,
+        )
+            .hash(hasher);
     }
 }
 
@@ -222,7 +276,10 @@ impl IntervalTask {
     #[new]
     #[pyo3(signature = (interval, *, timing=None, overlap=None, missed=None, max_runs=None,
                         until=None, jitter=None, on_error=None))]
-    #[expect(clippy::too_many_arguments, reason = "they are the keywords of the option")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are the keywords of the option"
+    )]
     fn new(
         interval: Bound<'_, PyAny>,
         timing: Option<&Bound<'_, PyAny>>,
@@ -233,7 +290,9 @@ impl IntervalTask {
         jitter: Option<Bound<'_, PyAny>>,
         on_error: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        Self::checked(interval, timing, overlap, missed, max_runs, until, jitter, on_error)
+        Self::checked(
+            interval, timing, overlap, missed, max_runs, until, jitter, on_error,
+        )
     }
 
     #[getter]
@@ -279,7 +338,10 @@ impl IntervalTask {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let interval = convert::repr(self.interval.bind(py));
-        Ok(format!("IntervalTask({interval}{})", self.shown_keywords(py)?))
+        Ok(format!(
+            "IntervalTask({interval}{})",
+            self.shown_keywords(py)?
+        ))
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -288,7 +350,13 @@ impl IntervalTask {
     }
 }
 
-/// Run over and over, the first time after a delay of its own.
+/// An option: run after *start_delay*, and every *interval* from then on.
+///
+/// Takes the keywords of `IntervalTask`, and is one.
+///
+/// >>> from asynctask import IntervalWithDelayTask
+/// >>> IntervalWithDelayTask(0.005, 0.02).start_delay
+/// 0.005
 #[pyclass(frozen, extends = IntervalTask, module = "asynctask")]
 pub(super) struct IntervalWithDelayTask {
     value: Duration,
@@ -306,7 +374,10 @@ impl IntervalWithDelayTask {
     #[new]
     #[pyo3(signature = (start_delay, interval, *, timing=None, overlap=None, missed=None,
                         max_runs=None, until=None, jitter=None, on_error=None))]
-    #[expect(clippy::too_many_arguments, reason = "they are the keywords of the option")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are the keywords of the option"
+    )]
     fn new(
         start_delay: Bound<'_, PyAny>,
         interval: Bound<'_, PyAny>,
@@ -322,7 +393,10 @@ impl IntervalWithDelayTask {
         let base = IntervalTask::checked(
             interval, timing, overlap, missed, max_runs, until, jitter, on_error,
         )?;
-        let this = Self { value, start_delay: start_delay.unbind() };
+        let this = Self {
+            value,
+            start_delay: start_delay.unbind(),
+        };
         Ok(PyClassInitializer::from(base).add_subclass(this))
     }
 
@@ -354,7 +428,10 @@ impl IntervalWithDelayTask {
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let base = slf.as_super().get();
-        let args = vec![slf.get().start_delay.clone_ref(py), base.interval.clone_ref(py)];
+        let args = vec![
+            slf.get().start_delay.clone_ref(py),
+            base.interval.clone_ref(py),
+        ];
         rebuild(slf.as_any(), args, base)
     }
 }
@@ -388,7 +465,10 @@ impl Plan {
                 )));
             }
             let twice = |what| {
-                PyValueError::new_err(format!("options give {what} twice: {}", convert::repr(options)))
+                PyValueError::new_err(format!(
+                    "options give {what} twice: {}",
+                    convert::repr(options)
+                ))
             };
             if delay.is_some() && plan.delay.is_some() {
                 return Err(twice("a delay"));
@@ -417,7 +497,9 @@ fn combine(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<Py<PyA
     let interval = interval.get();
     let args = (&delay.get().delay, &interval.interval);
     let keywords = interval.keywords(py)?;
-    let combined = py.get_type::<IntervalWithDelayTask>().call(args, Some(&keywords))?;
+    let combined = py
+        .get_type::<IntervalWithDelayTask>()
+        .call(args, Some(&keywords))?;
     Ok(combined.unbind())
 }
 
@@ -451,7 +533,10 @@ fn check_until(until: &Bound<'_, PyAny>) -> PyResult<Until> {
 }
 
 fn name_of<T: PartialEq + Copy>(value: T, names: &[(&'static str, T)]) -> &'static str {
-    names.iter().find(|(_, other)| *other == value).map_or("?", |(name, _)| name)
+    names
+        .iter()
+        .find(|(_, other)| *other == value)
+        .map_or("?", |(name, _)| name)
 }
 
 fn hash(value: &impl Hash) -> u64 {

@@ -59,7 +59,11 @@ impl PoolBase {
     ) -> PyResult<Bound<'py, TaskBase>> {
         let py = callback.py();
         convert::callable("callback", callback)?;
-        let plan = if options.is_empty() { Plan::default() } else { Plan::of(options)? };
+        let plan = if options.is_empty() {
+            Plan::default()
+        } else {
+            Plan::of(options)?
+        };
         let args = match extra.args {
             None => PyTuple::empty(py),
             Some(args) => checked_args(args)?,
@@ -89,7 +93,9 @@ impl PoolBase {
     ) -> PyResult<Bound<'py, TaskBase>> {
         self.check_usable()?;
         let engine = &self.engine;
-        if plan.interval.is_none() && plan.delay.is_none_or(|delay| delay.is_zero()) && call.is_some()
+        if plan.interval.is_none()
+            && plan.delay.is_none_or(|delay| delay.is_zero())
+            && call.is_some()
         {
             let task = new_task(py, engine, Task::one_shot(), call, name)?;
             self.post_now(py, PyJob(task.clone().unbind()))?;
@@ -101,20 +107,25 @@ impl PoolBase {
             (None, Some(_)) => Task::one_shot(),
             (Some(interval), call) => {
                 let series = Series::new(&interval.every(plan.delay)?, now)?;
-                if call.is_some() { Task::series(series) } else { Task::bare_series(series) }
+                if call.is_some() {
+                    Task::series(series)
+                } else {
+                    Task::bare_series(series)
+                }
             }
         };
         let deadline = now.saturating_add(nanos(plan.delay.unwrap_or_default()));
         let task = new_task(py, engine, task, call, name)?;
-        engine.post_at(PyJob(task.clone().unbind()), deadline, py).map_err(exit::explain)?;
+        engine
+            .post_at(PyJob(task.clone().unbind()), deadline, py)
+            .map_err(exit::explain)?;
         Ok(task)
     }
 
     fn post_now(&self, py: Python<'_>, job: PyJob) -> PyResult<()> {
         let mut raised = None;
-        let mut wait_for_room = |pool: &Pool<PyJob>| {
-            py.detach(|| pool.wait_for_room(&mut interrupted(&mut raised)))
-        };
+        let mut wait_for_room =
+            |pool: &Pool<PyJob>| py.detach(|| pool.wait_for_room(&mut interrupted(&mut raised)));
         match self.engine.post(job, py, &mut wait_for_room) {
             Ok(()) => Ok(()),
             Err(error) => Err(raised.unwrap_or_else(|| exit::explain(error))),
@@ -138,11 +149,19 @@ impl PoolBase {
     }
 
     fn capture_context(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if self.propagate_context { callback::capture_context(py) } else { Ok(None) }
+        if self.propagate_context {
+            callback::capture_context(py)
+        } else {
+            Ok(None)
+        }
     }
 
     fn check_usable(&self) -> PyResult<()> {
-        if self.runner.is_broken() { Err(runner::broken()) } else { Ok(()) }
+        if self.runner.is_broken() {
+            Err(runner::broken())
+        } else {
+            Ok(())
+        }
     }
 
     /// Waits for the workers to end; `false`: `timeout` was not enough. On a worker of the same
@@ -163,7 +182,10 @@ impl PoolBase {
     #[pyo3(signature = (max_workers=None, thread_name_prefix=None, initializer=None, initargs=None,
                         *, min_workers=None, idle_timeout=None, queue_size=None, on_full=None,
                         propagate_context=true, tiers=None, clock=None))]
-    #[expect(clippy::too_many_arguments, reason = "they are the constructor's keywords")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are the constructor's keywords"
+    )]
     fn new(
         py: Python<'_>,
         max_workers: Option<&Bound<'_, PyAny>>,
@@ -191,7 +213,9 @@ impl PoolBase {
             })?;
             let prefix = prefix.to_str()?;
             if prefix.contains('\0') {
-                return Err(PyValueError::new_err("thread_name_prefix must not contain NUL"));
+                return Err(PyValueError::new_err(
+                    "thread_name_prefix must not contain NUL",
+                ));
             }
             if !prefix.is_empty() {
                 prefix.clone_into(&mut pool.thread_name);
@@ -209,8 +233,9 @@ impl PoolBase {
         if let Some(timeout) = idle_timeout {
             pool.idle_timeout = convert::duration("idle_timeout", timeout, Least::Zero)?;
         }
-        pool.queue_size =
-            queue_size.map(|size| convert::size("queue_size", size, 0)).transpose()?;
+        pool.queue_size = queue_size
+            .map(|size| convert::size("queue_size", size, 0))
+            .transpose()?;
         let on_full = match on_full {
             Some(policy) => convert::word("on_full", policy, POLICIES)?,
             None => OnFull::default(),
@@ -223,7 +248,10 @@ impl PoolBase {
                     None => PyTuple::empty(py),
                     Some(args) => tuple_of("initargs", args)?,
                 };
-                Some(Initializer { callback: callback.unbind(), args: args.unbind() })
+                Some(Initializer {
+                    callback: callback.unbind(),
+                    args: args.unbind(),
+                })
             }
         };
         let options = Options {
@@ -236,36 +264,56 @@ impl PoolBase {
         let engine = Engine::new(&options, Arc::<PyRunner>::clone(&runner));
         runner.belong_to(&engine);
         exit::register(py, &engine);
-        Ok(Self { engine, runner, propagate_context })
+        Ok(Self {
+            engine,
+            runner,
+            propagate_context,
+        })
     }
 
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    /// Post ``fn(*args, **kwargs)`` for a worker to run now.
+    ///
+    /// Raises:
+    ///     TypeError: *fn* cannot be called.
+    ///     QueueFull: The queue is full and ``on_full`` is ``"raise"``.
+    ///     PoolShutdown: The pool has been shut down.
+    ///     BrokenPool: A worker's initializer has failed.
+    ///
+    /// >>> from asynctask import AsyncTaskPool
+    /// >>> with AsyncTaskPool(1) as pool:
+    /// ...     pool.submit(divmod, 7, 2).result()
+    /// (3, 1)
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
     fn submit<'py>(
         &self,
-        func: &Bound<'py, PyAny>,
+        r#fn: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        let call = self.call(func, args, kwargs)?;
-        self.start(func.py(), &Plan::default(), Some(call), None)
+        let call = self.call(r#fn, args, kwargs)?;
+        self.start(r#fn.py(), &Plan::default(), Some(call), None)
     }
 
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    /// Like `submit`, but give ``None`` when the queue is full, whatever ``on_full`` says.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
     fn try_submit<'py>(
         &self,
-        func: &Bound<'py, PyAny>,
+        r#fn: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Option<Bound<'py, TaskBase>>> {
-        let py = func.py();
-        let call = self.call(func, args, kwargs)?;
+        let py = r#fn.py();
+        let call = self.call(r#fn, args, kwargs)?;
         self.check_usable()?;
         let task = new_task(py, &self.engine, Task::one_shot(), Some(call), None)?;
-        let posted =
-            self.engine.try_post(PyJob(task.clone().unbind()), py).map_err(exit::explain)?;
+        let posted = self
+            .engine
+            .try_post(PyJob(task.clone().unbind()), py)
+            .map_err(exit::explain)?;
         Ok(posted.then_some(task))
     }
 
+    /// Post a task to this pool; see `asynctask.post_task`.
     #[pyo3(signature = (callback, /, *options, args=None, kwargs=None, name=None, context=None))]
     fn post_task<'py>(
         &self,
@@ -276,17 +324,25 @@ impl PoolBase {
         name: Option<&Bound<'py, PyAny>>,
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        self.post(callback, options, &Extra { args, kwargs, name, context })
+        self.post(
+            callback,
+            options,
+            &Extra {
+                args,
+                kwargs,
+                name,
+                context,
+            },
+        )
     }
 
+    /// Post a task for a worker to run now.
     #[pyo3(signature = (callback, /))]
-    fn post_async_task<'py>(
-        &self,
-        callback: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, TaskBase>> {
+    fn post_async_task<'py>(&self, callback: &Bound<'py, PyAny>) -> PyResult<Bound<'py, TaskBase>> {
         self.post_plan(callback, &Plan::default())
     }
 
+    /// Post a task to run once *delay* has passed.
     #[pyo3(signature = (callback, delay, /))]
     fn post_delay_task<'py>(
         &self,
@@ -294,9 +350,16 @@ impl PoolBase {
         delay: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, TaskBase>> {
         let delay = Some(convert::duration("delay", delay, Least::Zero)?);
-        self.post_plan(callback, &Plan { delay, interval: None })
+        self.post_plan(
+            callback,
+            &Plan {
+                delay,
+                interval: None,
+            },
+        )
     }
 
+    /// Post a task to run every *interval*, the first time after one interval.
     #[pyo3(signature = (callback, interval, /))]
     fn post_interval_task<'py>(
         &self,
@@ -304,14 +367,28 @@ impl PoolBase {
         interval: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, TaskBase>> {
         let interval = Some(Interval::plain(interval)?);
-        self.post_plan(callback, &Plan { delay: None, interval })
+        self.post_plan(
+            callback,
+            &Plan {
+                delay: None,
+                interval,
+            },
+        )
     }
 
-    /// A task without a callback: over once `delay` has passed.
+    /// Make a task that is over once *delay* has passed: no callback, no worker, no GIL.
     fn after<'py>(&self, delay: &Bound<'py, PyAny>) -> PyResult<Bound<'py, TaskBase>> {
         let py = delay.py();
         let delay = Some(convert::duration("delay", delay, Least::Zero)?);
-        self.start(py, &Plan { delay, interval: None }, None, None)
+        self.start(
+            py,
+            &Plan {
+                delay,
+                interval: None,
+            },
+            None,
+            None,
+        )
     }
 
     /// A series without a callback, for `Ticker`.
@@ -324,11 +401,21 @@ impl PoolBase {
         self.start(py, &Plan::of(options)?, None, None)
     }
 
+    /// Change the most workers at a time. A worker beyond the new limit leaves after its task.
     fn resize(&self, max_workers: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.engine.pool().resize(convert::size("max_workers", max_workers, 1)?);
+        self.engine
+            .pool()
+            .resize(convert::size("max_workers", max_workers, 1)?);
         Ok(())
     }
 
+    /// Take no more tasks; run those in the queue, and cancel those that wait for their deadline.
+    ///
+    /// From inside a callback of the same pool it does not wait. It may be called again.
+    ///
+    /// Args:
+    ///     wait: Return only when every worker has ended.
+    ///     cancel_futures: Cancel the tasks in the queue as well.
     #[pyo3(signature = (wait=true, *, cancel_futures=false))]
     fn shutdown(&self, py: Python<'_>, wait: bool, cancel_futures: bool) -> PyResult<()> {
         self.engine.close(!cancel_futures, py);
@@ -338,12 +425,12 @@ impl PoolBase {
         Ok(())
     }
 
+    /// Like `shutdown`, for at most *timeout*; what is left then is cancelled.
+    ///
+    /// Returns:
+    ///     Whether everything ended in time.
     #[pyo3(signature = (timeout=None))]
-    fn wait_and_exit(
-        &self,
-        py: Python<'_>,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
+    fn wait_and_exit(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         // Checked first: a refused call must not have stopped anything.
         convert::deadline(timeout)?;
         self.engine.close(true, py);
@@ -411,19 +498,28 @@ fn tuple_of<'py>(argument: &str, args: &Bound<'py, PyAny>) -> PyResult<Bound<'py
         return Ok(args.clone());
     }
     let wrong = || {
-        PyTypeError::new_err(format!("{argument} must be an iterable, not {}", convert::repr(args)))
+        PyTypeError::new_err(format!(
+            "{argument} must be an iterable, not {}",
+            convert::repr(args)
+        ))
     };
     // A string would be taken apart into its letters, which nobody ever means.
     if args.is_instance_of::<PyString>() {
         return Err(wrong());
     }
-    let items = args.try_iter().map_err(|_| wrong())?.collect::<PyResult<Vec<_>>>()?;
+    let items = args
+        .try_iter()
+        .map_err(|_| wrong())?
+        .collect::<PyResult<Vec<_>>>()?;
     PyTuple::new(args.py(), items)
 }
 
 fn checked_kwargs<'py>(kwargs: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     let mapping = kwargs.cast::<PyMapping>().map_err(|_| {
-        PyTypeError::new_err(format!("kwargs must be a mapping, not {}", convert::repr(kwargs)))
+        PyTypeError::new_err(format!(
+            "kwargs must be a mapping, not {}",
+            convert::repr(kwargs)
+        ))
     })?;
     // A copy: what the caller does to his dict afterwards is no business of the task's.
     let copy = PyDict::new(kwargs.py());
@@ -465,16 +561,21 @@ fn checked_tiers(tiers: &Bound<'_, PyAny>) -> PyResult<Tiers> {
     };
     let mut checked = Vec::new();
     for tier in tiers.try_iter().map_err(wrong)? {
-        let (tick, slots): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
-            tier?.extract().map_err(wrong)?;
+        let (tick, slots): (Bound<'_, PyAny>, Bound<'_, PyAny>) = tier?.extract().map_err(wrong)?;
         let tick: Duration = convert::duration("tiers: a tick", &tick, Least::Positive)?;
         let slots = convert::count("tiers: a number of slots", &slots, 1)?;
         let slots = u32::try_from(slots).map_err(|_| {
             PyValueError::new_err(format!("tiers: a number of slots is too large: {slots}"))
         })?;
-        checked.push(Tier { tick: nanos(tick), slots });
+        checked.push(Tier {
+            tick: nanos(tick),
+            slots,
+        });
     }
     Tiers::new(&checked).map_err(|error| {
-        PyErr::from(Error::Invalid { argument: "tiers", reason: format!("do not fit: {error}") })
+        PyErr::from(Error::Invalid {
+            argument: "tiers",
+            reason: format!("do not fit: {error}"),
+        })
     })
 }

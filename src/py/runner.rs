@@ -54,7 +54,10 @@ pub(super) struct PyRunner {
 
 impl PyRunner {
     pub(super) fn new(initializer: Option<Initializer>) -> Self {
-        Self { initializer, ..Self::default() }
+        Self {
+            initializer,
+            ..Self::default()
+        }
     }
 
     /// Tells the runner whose it is.
@@ -69,7 +72,9 @@ impl PyRunner {
     }
 
     fn initialize(&self, py: Python<'_>) -> bool {
-        let Some(initializer) = &self.initializer else { return true };
+        let Some(initializer) = &self.initializer else {
+            return true;
+        };
         let called = super::callback::call(
             initializer.callback.bind(py),
             initializer.args.bind(py),

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::callback;
@@ -95,12 +95,20 @@ pub(super) fn new_task<'py>(
     call: Option<Call>,
     name: Option<Py<PyString>>,
 ) -> PyResult<Bound<'py, TaskBase>> {
-    let extras = name.map(|name| Box::new(Extras { name: Some(name), ..Extras::default() }));
+    let extras = name.map(|name| {
+        Box::new(Extras {
+            name: Some(name),
+            ..Extras::default()
+        })
+    });
     let base = TaskBase {
         task,
         engine: Arc::clone(engine),
         number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
-        body: Mutex::new(Body { stage: call.map_or(Stage::Empty, Stage::Call), extras }),
+        body: Mutex::new(Body {
+            stage: call.map_or(Stage::Empty, Stage::Call),
+            extras,
+        }),
         seen: AtomicBool::new(false),
     };
     let class = Hooks::get(py)?.task_class.bind(py).as_type_ptr();
@@ -139,7 +147,10 @@ impl TaskBase {
     pub(super) fn shown_name(&self, py: Python<'_>) -> String {
         let name = {
             let body = lock(&self.body);
-            body.extras.as_ref().and_then(|extras| extras.name.as_ref()).map(|n| n.clone_ref(py))
+            body.extras
+                .as_ref()
+                .and_then(|extras| extras.name.as_ref())
+                .map(|n| n.clone_ref(py))
         };
         name.map_or_else(
             || format!("task-{}", self.number),
@@ -148,11 +159,7 @@ impl TaskBase {
     }
 
     /// Waits for `goal`, and lets signals through.
-    fn wait(
-        slf: &Bound<'_, Self>,
-        goal: Goal,
-        deadline: Option<Instant>,
-    ) -> PyResult<View> {
+    fn wait(slf: &Bound<'_, Self>, goal: Goal, deadline: Option<Instant>) -> PyResult<View> {
         let py = slf.py();
         let this = slf.get();
         let view = this.task.view();
@@ -167,7 +174,8 @@ impl TaskBase {
         this.engine.help(&job, py);
         let mut raised = None;
         let waited = py.detach(|| {
-            this.engine.wait(&this.task, goal, deadline, &mut interrupted(&mut raised))
+            this.engine
+                .wait(&this.task, goal, deadline, &mut interrupted(&mut raised))
         });
         this.engine.sweep(py);
         match raised {
@@ -236,50 +244,79 @@ impl TaskBase {
         })
     }
 
+    /// The name given at posting, or ``task-`` and a number.
     #[getter]
     fn name(&self, py: Python<'_>) -> String {
         self.shown_name(py)
     }
 
+    /// Cancel the task, if it has not started; end a series, at once or after the run that is going.
+    ///
+    /// A task that waits for its deadline or for a worker is cancelled at once, and lets go of its
+    /// callback and arguments at once. A running task goes on, and learns of it from
+    /// `check_cancelled`.
+    ///
+    /// Returns:
+    ///     ``False`` if the task is running and no series, or is over; ``True`` otherwise.
     fn cancel(slf: &Bound<'_, Self>) -> bool {
         let this = slf.get();
-        match this.engine.stop(&PyJob(slf.clone().unbind()), true, slf.py()) {
+        match this
+            .engine
+            .stop(&PyJob(slf.clone().unbind()), true, slf.py())
+        {
             Cancel::Now | Cancel::AfterRun => true,
             Cancel::Running => false,
             Cancel::Over => this.task.view().phase() == Phase::Cancelled,
         }
     }
 
+    /// Whether the task was cancelled, or its series stopped.
     fn cancelled(&self) -> bool {
         self.task.view().phase() == Phase::Cancelled
     }
 
+    /// Whether the callback is being called right now.
     fn running(&self) -> bool {
         self.task.view().phase() == Phase::Running
     }
 
+    /// Whether the callback is being called right now.
     fn is_running(&self) -> bool {
         self.running()
     }
 
+    /// Whether the task is over: it will not run again.
     fn done(&self) -> bool {
         self.task.view().is_over()
     }
 
+    /// Whether the callback has been called, at least once, to its end.
     fn finished(&self) -> bool {
         self.task.view().runs() > 0
     }
 
+    /// How many times the callback has been called to its end.
     fn called_times(&self) -> u64 {
         self.task.view().runs()
     }
 
+    /// Wait until the task is over, and give what the callback returned, or raise what it raised.
+    ///
+    /// Called in another callback of the same pool, it runs a task that has not started right here.
+    ///
+    /// Args:
+    ///     timeout: The longest to wait; ``None`` waits as long as it takes.
+    ///
+    /// Raises:
+    ///     TimeoutError: *timeout* passed first.
+    ///     CancelledError: The task was cancelled, or its series stopped.
     #[pyo3(signature = (timeout=None))]
     fn result(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
         let view = Self::wait(slf, Goal::Over, convert::deadline(timeout)?)?;
         slf.get().outcome(slf.py(), view)
     }
 
+    /// Like `result`, but give what the callback raised, or ``None`` if it returned.
     #[pyo3(signature = (timeout=None))]
     fn exception(
         slf: &Bound<'_, Self>,
@@ -298,6 +335,11 @@ impl TaskBase {
         }
     }
 
+    /// Wait until the callback has been called once, whether it returned or raised.
+    ///
+    /// Raises:
+    ///     TimeoutError: *timeout* passed first.
+    ///     CancelledError: The task is over without a run.
     #[pyo3(signature = (timeout=None))]
     fn wait_for_finished(
         slf: &Bound<'_, Self>,
@@ -307,6 +349,11 @@ impl TaskBase {
         Ok(scheduler::reached(view, 1)?)
     }
 
+    /// Wait until the callback has been called *count* times; less than 1 counts as 1.
+    ///
+    /// Raises:
+    ///     TimeoutError: *timeout* passed first.
+    ///     CancelledError: The task is over with fewer runs. A count that was reached beats that.
     #[pyo3(signature = (count, timeout=None))]
     fn wait_for_finished_count(
         slf: &Bound<'_, Self>,
@@ -321,10 +368,17 @@ impl TaskBase {
         Ok(scheduler::reached(view, count)?)
     }
 
+    /// No further run; one that is going goes on. A task that has not started is cancelled.
     fn stop(slf: &Bound<'_, Self>) {
-        slf.get().engine.stop(&PyJob(slf.clone().unbind()), false, slf.py());
+        slf.get()
+            .engine
+            .stop(&PyJob(slf.clone().unbind()), false, slf.py());
     }
 
+    /// Stop, and wait for the run that is going. In the task's own callback it only stops.
+    ///
+    /// Raises:
+    ///     TimeoutError: The run outlasts *timeout*.
     #[pyo3(signature = (timeout=None))]
     fn stop_and_wait(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let deadline = convert::deadline(timeout)?;
@@ -335,6 +389,17 @@ impl TaskBase {
         Self::wait(slf, Goal::Idle, deadline).map(drop)
     }
 
+    /// Move the next deadline to *delay* from now; a series goes on from there.
+    ///
+    /// Returns:
+    ///     ``False`` if it is too late: the task is due, running and no series, or over.
+    ///
+    /// >>> import asynctask
+    /// >>> task = asynctask.post_task(lambda: "moved", asynctask.DelayTask(3600))
+    /// >>> task.reschedule(0.001)
+    /// True
+    /// >>> task.result()
+    /// 'moved'
     fn reschedule(slf: &Bound<'_, Self>, delay: &Bound<'_, PyAny>) -> PyResult<bool> {
         let engine = &slf.get().engine;
         let delay = convert::duration("delay", delay, Least::Zero)?;
@@ -342,16 +407,20 @@ impl TaskBase {
         Ok(engine.reschedule(&PyJob(slf.clone().unbind()), deadline))
     }
 
-    fn add_done_callback(slf: &Bound<'_, Self>, callback: Bound<'_, PyAny>) -> PyResult<()> {
-        // `fn`, because that is what `Future` calls it.
-        convert::callable("fn", &callback)?;
-        let stored = callback.clone().unbind();
+    /// Call ``fn(task)`` when the task is over, or now if it is.
+    ///
+    /// It is called by the thread that ends the task, and must be quick. Several are called in the
+    /// order they were added. What they raise is logged.
+    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Bound<'_, PyAny>) -> PyResult<()> {
+        convert::callable("fn", &r#fn)?;
+        let stored = r#fn.clone().unbind();
         if !slf.get().watch(|extras| extras.callbacks.push(stored)) {
-            call_done_callback(slf, &callback);
+            call_done_callback(slf, &r#fn);
         }
         Ok(())
     }
 
+    /// Refused, always: a task's result is what its callback returns.
     #[pyo3(signature = (result))]
     fn set_result(&self, result: &Bound<'_, PyAny>) -> PyResult<()> {
         Err(InvalidStateError::new_err(format!(
@@ -360,6 +429,7 @@ impl TaskBase {
         )))
     }
 
+    /// Refused, always: a task's exception is what its callback raises.
     #[pyo3(signature = (exception))]
     fn set_exception(&self, exception: &Bound<'_, PyAny>) -> PyResult<()> {
         Err(InvalidStateError::new_err(format!(
@@ -368,18 +438,35 @@ impl TaskBase {
         )))
     }
 
+    /// Refused, always: a task is run by its pool.
     fn set_running_or_notify_cancel(&self) -> PyResult<bool> {
         Err(InvalidStateError::new_err("a task is run by its pool"))
+    }
+
+    #[classmethod]
+    fn __class_getitem__<'py>(
+        class: &Bound<'py, PyType>,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        class
+            .py()
+            .import("types")?
+            .getattr("GenericAlias")?
+            .call1((class, item))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let class = slf.get_type().name()?;
         let this = slf.get();
         let address = slf.as_ptr() as usize;
-        let more = match &lock(&this.body).stage {
-            Stage::Value(value) => format!(" returned {}", value.bind(slf.py()).get_type().name()?),
-            Stage::Error(error) => format!(" raised {}", error.bind(slf.py()).get_type().name()?),
-            Stage::Call(_) | Stage::Empty => String::new(),
+        let outcome = match &lock(&this.body).stage {
+            Stage::Value(value) => Some(("returned", value.bind(slf.py()).get_type())),
+            Stage::Error(error) => Some(("raised", error.bind(slf.py()).get_type())),
+            Stage::Call(_) | Stage::Empty => None,
+        };
+        let more = match outcome {
+            Some((how, of)) => format!(" {how} {}", of.name()?),
+            None => String::new(),
         };
         let state = match this.task.view().phase() {
             Phase::Pending => "pending",
@@ -416,8 +503,7 @@ impl TaskBase {
         let py = slf.py();
         let this = slf.get();
         let new = PyList::empty(py).unbind();
-        let waiters =
-            this.with_extras(|extras| extras.waiters.get_or_insert(new).clone_ref(py));
+        let waiters = this.with_extras(|extras| extras.waiters.get_or_insert(new).clone_ref(py));
         // Whoever asks for the list is about to put himself on it, under the condition.
         this.watch(|_| {});
         waiters
@@ -454,7 +540,9 @@ impl TaskBase {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Never held while Python runs, so only a thread that is about to let go can hold it; what
         // it holds is then reachable from that thread as well.
-        let Ok(body) = self.body.try_lock() else { return Ok(()) };
+        let Ok(body) = self.body.try_lock() else {
+            return Ok(());
+        };
         match &body.stage {
             Stage::Call(call) => {
                 visit.call(&call.callback)?;
@@ -478,7 +566,10 @@ impl TaskBase {
     fn __clear__(&self) {
         let (stage, extras) = {
             let mut body = lock(&self.body);
-            (std::mem::replace(&mut body.stage, Stage::Empty), body.extras.take())
+            (
+                std::mem::replace(&mut body.stage, Stage::Empty),
+                body.extras.take(),
+            )
         };
         drop((stage, extras));
     }
@@ -552,7 +643,9 @@ impl Job for PyJob {
     fn call(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let base = self.base();
         let stage = std::mem::replace(&mut lock(&base.body).stage, Stage::Empty);
-        let Stage::Call(call) = stage else { return Ok(py.None()) };
+        let Stage::Call(call) = stage else {
+            return Ok(py.None());
+        };
         let outer = Outer(CURRENT.replace(self.0.as_ptr()));
         let result = callback::in_context(py, call.context.as_ref(), || {
             let kwargs = call.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
@@ -607,10 +700,15 @@ impl Job for PyJob {
         }
         let (callbacks, condition, waiters) = {
             let mut body = lock(&base.body);
-            let Some(extras) = &mut body.extras else { return };
+            let Some(extras) = &mut body.extras else {
+                return;
+            };
             (
                 std::mem::take(&mut extras.callbacks),
-                extras.condition.as_ref().map(|condition| condition.clone_ref(py)),
+                extras
+                    .condition
+                    .as_ref()
+                    .map(|condition| condition.clone_ref(py)),
                 extras.waiters.as_ref().map(|waiters| waiters.clone_ref(py)),
             )
         };
@@ -650,7 +748,10 @@ fn tell_waiters<'py>(
 fn release_call(py: Python<'_>, call: Call) {
     callback::release(call.callback.into_bound(py));
     callback::release(call.args.into_bound(py).into_any());
-    for object in [call.kwargs.map(Py::into_any), call.context].into_iter().flatten() {
+    for object in [call.kwargs.map(Py::into_any), call.context]
+        .into_iter()
+        .flatten()
+    {
         callback::release(object.into_bound(py));
     }
 }

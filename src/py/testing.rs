@@ -27,7 +27,9 @@ impl ManualClock {
 impl ManualClock {
     #[new]
     fn new() -> Self {
-        Self { clock: Arc::new(Manual::new()) }
+        Self {
+            clock: Arc::new(Manual::new()),
+        }
     }
 
     /// Seconds since the clock was made.
@@ -51,8 +53,10 @@ impl ManualClock {
             None => PATIENCE,
         };
         let mut raised = None;
-        let moved =
-            py.detach(|| self.clock.run_for(by, patience, &mut interrupted(&mut raised)));
+        let moved = py.detach(|| {
+            self.clock
+                .run_for(by, patience, &mut interrupted(&mut raised))
+        });
         match (moved, raised) {
             (_, Some(error)) => Err(error),
             (Err(Error::TimedOut), None) => Err(PyTimeoutError::new_err(format!(
@@ -65,7 +69,8 @@ impl ManualClock {
 
     /// Moves the clock on by `by` in one jump, and does not wait for anything.
     fn jump(&self, by: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.clock.advance(convert::duration("by", by, Least::Zero)?);
+        self.clock
+            .advance(convert::duration("by", by, Least::Zero)?);
         Ok(())
     }
 

@@ -32,13 +32,13 @@ pub(super) struct Near {
 
 impl Near {
     /// Appends to the run. It must be sorted before anything is taken.
-    pub(super) fn gather(&mut self, entries: &[Entry]) {
-        let mut last = self.run.last().map_or(0, |entry| entry.deadline);
-        for entry in entries {
-            self.unsorted |= entry.deadline < last;
-            last = entry.deadline;
-        }
-        self.run.extend_from_slice(entries);
+    #[inline]
+    pub(super) fn gather(&mut self, entry: Entry) {
+        self.unsorted |= self
+            .run
+            .last()
+            .is_some_and(|last| entry.deadline < last.deadline);
+        self.run.push(entry);
     }
 
     /// Sorts the run, whose deadlines are all at or after `start`.
@@ -93,42 +93,38 @@ impl Near {
         self.late.peek().map(|&Reverse((deadline, ..))| deadline)
     }
 
-    /// The entries that are first and due, at most `limit`; to be followed by `pass`. If an entry
-    /// of the heap is first, only that. Among equals the run goes first: it was inserted earlier.
+    /// The first entries of the run that are due at `now`, at most `limit`; [`pass`](Self::pass) is
+    /// to follow. None if the heap has an earlier one. Among equals the run goes first: it was
+    /// inserted earlier.
     #[inline]
-    pub(super) fn due(&mut self, now: u64, limit: usize, into: &mut [Entry]) -> usize {
-        let late = self.first_late();
-        let bar = late.map_or(now, |late| late.min(now));
-        let mut count = 0;
-        for (slot, entry) in into[..limit].iter_mut().zip(&self.run[self.head..]) {
-            if entry.deadline > bar {
-                break;
-            }
-            *slot = *entry;
-            count += 1;
-        }
-        if count > 0 {
-            self.head += count;
-            self.tidy();
-        } else if late.is_some_and(|late| late <= now) && limit > 0 {
-            if let Some(Reverse((deadline, _, index, stamp))) = self.late.pop() {
-                into[0] = Entry {
-                    deadline,
-                    index,
-                    stamp,
-                };
-                count = 1;
-            }
-        }
-        count
+    pub(super) fn due(&self, now: u64, limit: usize) -> &[Entry] {
+        debug_assert!(!self.unsorted, "the run is not ready");
+        let bar = self.first_late().map_or(now, |late| late.min(now));
+        let run = &self.run[self.head..];
+        let run = &run[..run.len().min(limit)];
+        let count = run.iter().position(|entry| entry.deadline > bar);
+        &run[..count.unwrap_or(run.len())]
     }
 
-    fn tidy(&mut self) {
+    /// Leaves the first `count` entries of the run behind.
+    pub(super) fn pass(&mut self, count: usize) {
+        self.head += count;
         if self.head == self.run.len() {
             self.head = 0;
             self.run.clear();
             self.run.shrink_to(KEEP);
         }
+    }
+
+    /// Takes the first entry of the heap.
+    pub(super) fn pop_late(&mut self) -> Option<Entry> {
+        self.late
+            .pop()
+            .map(|Reverse((deadline, _, index, stamp))| Entry {
+                deadline,
+                index,
+                stamp,
+            })
     }
 
     /// One of the entries has died.
@@ -167,7 +163,7 @@ impl Near {
             self.retain(is_live);
             self.dead = 0;
         }
-        self.tidy();
+        self.pass(0);
         if self.late.capacity() > KEEP && self.late.len() < self.late.capacity() / 4 {
             self.late.shrink_to((self.late.len() * 2).max(KEEP));
         }

@@ -59,9 +59,19 @@ impl Ring {
         index as u32
     }
 
-    /// First and last nanosecond of slot `index`.
-    pub(super) fn bounds(&self, index: u32) -> (u64, u64) {
+    /// First and last nanosecond of the slot around `time`, which this ring covers.
+    pub(super) fn bounds_around(&self, time: u64) -> (u64, u64) {
+        self.bounds(self.index(time))
+    }
+
+    /// First and last nanosecond of the slot at `place`.
+    pub(super) fn bounds_at(&self, place: u32) -> (u64, u64) {
+        self.bounds(place - self.base)
+    }
+
+    fn bounds(&self, index: u32) -> (u64, u64) {
         let start = self.start + u64::from(index) * self.tick;
+        // An inner ring's last slot may reach beyond the ring, and the last day beyond time.
         (start, start.saturating_add(self.tick - 1).min(self.last))
     }
 

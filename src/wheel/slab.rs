@@ -276,11 +276,11 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Gives the live node `index` another deadline and a new entry; the old one is dead from now
-    /// on. `None`, and nothing has changed: the stamps have run out, see
-    /// [`restart_stamps`](Self::restart_stamps).
-    pub(super) fn renew(&mut self, index: u32, deadline: u64) -> Option<Entry> {
-        let (at, within) = split(index);
+    /// Gives the pending item of `key` another deadline and a new entry; the old one is dead from
+    /// now on. `None`, and nothing has changed: the stamps have run out, see
+    /// [`restart`](Self::restart).
+    pub(super) fn renew(&mut self, key: Key, deadline: u64) -> Option<Entry> {
+        let (at, within) = split(key.index());
         let node = &mut self.blocks[at].nodes[within];
         if node.stamp >= u32::MAX - 1 {
             return None;
@@ -289,30 +289,37 @@ impl<T> Slab<T> {
         node.deadline = deadline;
         Some(Entry {
             deadline,
-            index,
+            index: key.index(),
             stamp: node.stamp,
         })
     }
 
-    /// Lets node `index` begin at stamp 0 again. Sound only once no entry of it is left anywhere.
-    pub(super) fn restart_stamps(&mut self, index: u32) {
-        let (at, within) = split(index);
-        self.blocks[at].nodes[within].stamp = 0;
+    /// The same, beginning at stamp 0. Sound only once no entry of the item is left anywhere.
+    pub(super) fn restart(&mut self, key: Key, deadline: u64) -> Entry {
+        let (at, within) = split(key.index());
+        let node = &mut self.blocks[at].nodes[within];
+        node.stamp = 0;
+        node.deadline = deadline;
+        Entry {
+            deadline,
+            index: key.index(),
+            stamp: 0,
+        }
     }
 
-    /// Takes every item out, in no particular order.
+    /// Takes every item out, in no particular order, and gives the blocks back.
     pub(super) fn drain(&mut self) -> Vec<T> {
         let mut items = Vec::with_capacity(self.len);
-        for at in 0..self.blocks.len() as u32 {
-            for within in 0..self.blocks[at as usize].nodes.len() as u32 {
-                if self.blocks[at as usize].live == 0 {
-                    break;
-                }
-                if let Some(item) = self.blocks[at as usize].nodes[within as usize].item.take() {
-                    self.free(at as usize, within as usize);
+        for at in 0..self.blocks.len() {
+            for within in 0..self.blocks[at].nodes.len() {
+                if let Some(item) = self.blocks[at].nodes[within].item.take() {
+                    self.free(at, within);
                     items.push(item);
                 }
             }
+        }
+        while self.has_idle() {
+            self.release_idle();
         }
         items
     }

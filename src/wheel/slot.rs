@@ -12,8 +12,9 @@ const MAX_SPARE: usize = 32;
 
 /// A pending item as slots see it. The entry is dead, and waits to be swept, once the stamp of the
 /// item's node has moved on.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
+    /// The item's, as long as the entry is live.
     pub(super) deadline: u64,
     /// Number of the node that holds the item.
     pub(super) index: u32,

@@ -29,11 +29,18 @@ impl Runner for Caller {
 
 fn options(max_workers: usize) -> PoolOptions {
     let idle_timeout = Duration::from_secs(3600);
-    PoolOptions { max_workers, idle_timeout, ..PoolOptions::default() }
+    PoolOptions {
+        max_workers,
+        idle_timeout,
+        ..PoolOptions::default()
+    }
 }
 
 fn bounded_by(queue_size: usize, max_workers: usize) -> PoolOptions {
-    PoolOptions { queue_size: Some(queue_size), ..options(max_workers) }
+    PoolOptions {
+        queue_size: Some(queue_size),
+        ..options(max_workers)
+    }
 }
 
 fn pool(options: &PoolOptions) -> Pool<Call> {
@@ -106,7 +113,13 @@ impl Crowd {
 #[test]
 fn a_new_pool_has_no_thread() {
     let pool = pool(&options(3));
-    assert_eq!(pool.counts(), PoolCounts { max_workers: 3, ..PoolCounts::default() });
+    assert_eq!(
+        pool.counts(),
+        PoolCounts {
+            max_workers: 3,
+            ..PoolCounts::default()
+        }
+    );
     assert!(pool.is_quiet());
     close_and_join(&pool);
 }
@@ -142,7 +155,12 @@ fn a_pool_grows_to_its_maximum_on_demand_and_no_further() {
             assert_eq!(workers(&pool), n);
         }
     }
-    let full = PoolCounts { max_workers: 3, running: 3, idle: 0, waiting: 7 };
+    let full = PoolCounts {
+        max_workers: 3,
+        running: 3,
+        idle: 0,
+        waiting: 7,
+    };
     assert_eq!(pool.counts(), full);
     drop(key);
     receive(&starts, 7);
@@ -205,7 +223,10 @@ fn the_fewest_workers_can_be_started_ahead_and_released() {
 
 #[test]
 fn a_job_that_meets_a_leaving_worker_is_not_lost() {
-    let pool = pool(&PoolOptions { idle_timeout: Duration::ZERO, ..options(2) });
+    let pool = pool(&PoolOptions {
+        idle_timeout: Duration::ZERO,
+        ..options(2)
+    });
     let (sender, receiver) = channel();
     for n in 0..3_000 {
         let sender = sender.clone();
@@ -228,7 +249,10 @@ fn what_free_workers_are_about_to_take_does_not_count_against_the_bound() {
                 push(&pool, move || gate.pass()); // however far the workers are
             }
             let one_more = gate.clone();
-            assert_eq!(try_push(&pool, move || one_more.pass()), Err(Error::QueueFull));
+            assert_eq!(
+                try_push(&pool, move || one_more.pass()),
+                Err(Error::QueueFull)
+            );
             drop(key);
             close_and_join(&pool);
         }
@@ -240,7 +264,9 @@ fn a_refused_job_comes_back_untouched() {
     let pool = pool(&bounded_by(0, 1));
     let key = occupy(&pool, 1);
     let (sender, receiver) = channel();
-    let refused = pool.push(Box::new(move || sender.send(7).unwrap())).unwrap_err();
+    let refused = pool
+        .push(Box::new(move || sender.send(7).unwrap()))
+        .unwrap_err();
     assert_eq!(refused.error, Error::QueueFull);
     (refused.job)();
     assert_eq!(receive(&receiver, 1), [7]);
@@ -369,7 +395,15 @@ fn a_larger_limit_starts_what_waits_while_the_rest_is_busy() {
     receive(&starts, 1);
     pool.resize(4);
     receive(&starts, 3);
-    assert_eq!(pool.counts(), PoolCounts { max_workers: 4, running: 4, idle: 0, waiting: 0 });
+    assert_eq!(
+        pool.counts(),
+        PoolCounts {
+            max_workers: 4,
+            running: 4,
+            idle: 0,
+            waiting: 0
+        }
+    );
     drop(key);
     close_and_join(&pool);
 }
@@ -409,7 +443,10 @@ fn a_smaller_limit_sends_idle_workers_away() {
 
 #[test]
 fn resizing_at_random_under_load_loses_no_job() {
-    let pool = pool(&PoolOptions { idle_timeout: Duration::from_micros(50), ..options(4) });
+    let pool = pool(&PoolOptions {
+        idle_timeout: Duration::from_micros(50),
+        ..options(4)
+    });
     let (sender, receiver) = channel();
     for n in 0..20_000_usize {
         let sender = sender.clone();
@@ -493,7 +530,15 @@ fn clearing_husks_keeps_the_order_and_every_other_job() {
     let (key, gate) = gate();
     let push = |number: usize, gate: Option<Gate>| {
         let (cancelled, ran) = (Arc::clone(&cancelled), ran.clone());
-        assert!(pool.push(Numbered { number, cancelled, ran, gate }).is_ok());
+        assert!(
+            pool.push(Numbered {
+                number,
+                cancelled,
+                ran,
+                gate
+            })
+            .is_ok()
+        );
     };
     push(0, Some(gate));
     receive(&runs, 1);
@@ -526,16 +571,24 @@ fn clearing_husks_keeps_the_order_and_every_other_job() {
     live.sort_unstable();
     let ran = receive(&runs, live.len() + husks);
     assert!(ran.is_sorted());
-    let ran: Vec<_> = ran.into_iter().filter(|&n| !cancelled[n].load(Ordering::SeqCst)).collect();
+    let ran: Vec<_> = ran
+        .into_iter()
+        .filter(|&n| !cancelled[n].load(Ordering::SeqCst))
+        .collect();
     assert_eq!(ran, live);
     pool.close(true);
-    assert_eq!(pool.join(Some(Instant::now() + PATIENCE), &mut || false), Ok(()));
+    assert_eq!(
+        pool.join(Some(Instant::now() + PATIENCE), &mut || false),
+        Ok(())
+    );
 }
 
 /// Numbers that look random; the same ones for the same seed.
 fn fastrand(mut seed: usize) -> impl FnMut() -> usize {
     move || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         seed >> 33
     }
 }
@@ -612,8 +665,9 @@ fn callers_who_wait_for_room_are_told_of_the_end() {
     let pool = pool(&bounded_by(0, 1));
     let key = occupy(&pool, 1);
     std::thread::scope(|scope| {
-        let posters: Vec<_> =
-            (0..3).map(|_| scope.spawn(|| pool.wait_for_room(&mut || false))).collect();
+        let posters: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| pool.wait_for_room(&mut || false)))
+            .collect();
         eventually("all wait", || field(&pool, "room") == 3);
         pool.close(true);
         for poster in posters {
@@ -628,7 +682,10 @@ fn callers_who_wait_for_room_are_told_of_the_end() {
 #[test]
 fn a_push_during_the_end_is_refused_or_runs() {
     for round in 0..100 {
-        let pool = pool(&PoolOptions { idle_timeout: Duration::from_micros(20), ..options(3) });
+        let pool = pool(&PoolOptions {
+            idle_timeout: Duration::from_micros(20),
+            ..options(3)
+        });
         let ran = Arc::new(AtomicUsize::new(0));
         let accepted: usize = std::thread::scope(|scope| {
             let posters: Vec<_> = (0..4)

@@ -50,7 +50,10 @@ pub(crate) fn scheduler(max_workers: usize, mut options: Options) -> Scheduler {
 /// A scheduler of two workers on a clock that is moved by hand.
 pub(crate) fn by_hand() -> (Arc<Manual>, Scheduler) {
     let clock = Arc::new(Manual::new());
-    let options = Options { clock: Some(Arc::<Manual>::clone(&clock)), ..Options::default() };
+    let options = Options {
+        clock: Some(Arc::<Manual>::clone(&clock)),
+        ..Options::default()
+    };
     (clock, scheduler(2, options))
 }
 
@@ -69,12 +72,17 @@ pub(crate) fn occupy(scheduler: &Scheduler) -> Busy {
         gate.pass();
     });
     has_started.recv_timeout(PATIENCE).unwrap();
-    Busy { _key: key, handle: handle.unwrap() }
+    Busy {
+        _key: key,
+        handle: handle.unwrap(),
+    }
 }
 
 /// Receives `count` messages.
 pub(crate) fn receive<T>(receiver: &Receiver<T>, count: usize) -> Vec<T> {
-    (0..count).map(|_| receiver.recv_timeout(PATIENCE).expect("a message was lost")).collect()
+    (0..count)
+        .map(|_| receiver.recv_timeout(PATIENCE).expect("a message was lost"))
+        .collect()
 }
 
 /// A channel without a bound, by its length.

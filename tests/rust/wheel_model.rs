@@ -2,9 +2,9 @@
 //!
 //! The model is a `BTreeMap` from (deadline, number of the insertion) to the item. What is asserted:
 //! nothing early, lost, or yielded twice; a removed item comes back once; each item yielded has the
-//! earliest deadline then pending, and equal deadlines keep the order of insertion unless an item
-//! was rescheduled, or was inserted in the middle of a bounded drain; `next_expiry` is never later
-//! than the truth, and lies ahead of a finished advance.
+//! earliest deadline then pending, and equal deadlines keep the order of insertion or rescheduling,
+//! unless that fell between two calls of a bounded drain; `next_expiry` is never later than the truth,
+//! and lies ahead of a finished advance.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -234,7 +234,9 @@ impl Harness {
         assert!(self.wheel.reschedule(item.key, deadline));
         self.pending.remove(&(item.deadline, item.order));
         item.deadline = deadline;
-        item.loose = true;
+        item.order = self.next;
+        self.next += 1;
+        item.loose = self.unfinished;
         self.pending.insert((deadline, item.order), id);
     }
 

@@ -1,0 +1,144 @@
+"""What the tests share: pools that end with their test, gates to hold a worker at, interpreters.
+
+No test waits for time to pass. It waits for an event, a barrier or a handle, with a timeout that
+only a hang reaches, or it moves the manual clock. Where real time is the subject, a lower bound is
+exact, for nothing is ever early, and an upper bound leaves a noisy machine whole seconds.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from asynctask import AsyncTaskPool
+from asynctask.testing import ManualClock, reset_default_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PATIENCE = 30  # seconds that only a hang takes
+
+
+class Gate:
+    """A callback that says when it has started, and returns when it is told to."""
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self, *args: object) -> str:
+        """Wait to be opened."""
+        self.started.set()
+        assert self.opened.wait(PATIENCE), "the gate was never opened"
+        return "through"
+
+    def wait(self) -> None:
+        """Wait until a worker stands at the gate."""
+        assert self.started.wait(PATIENCE), "nobody came to the gate"
+
+    def open(self) -> None:
+        """Let the worker go on."""
+        self.opened.set()
+
+
+@pytest.fixture
+def make_pool() -> Iterator[Callable[..., AsyncTaskPool]]:
+    """Make pools as `AsyncTaskPool` does; they are shut down, and must end, with the test."""
+    pools = []
+
+    def make(*args: object, **keywords: object) -> AsyncTaskPool:
+        pool = AsyncTaskPool(*args, **keywords)
+        pools.append(pool)
+        return pool
+
+    yield make
+    for pool in pools:
+        pool.shutdown(wait=False, cancel_futures=True)
+    for pool in pools:
+        assert pool.wait_and_exit(PATIENCE), "a worker did not end"
+
+
+@pytest.fixture
+def pool(make_pool: Callable[..., AsyncTaskPool]) -> AsyncTaskPool:
+    """Give a pool of four workers."""
+    return make_pool(4)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Give the clock of `timed`."""
+    return ManualClock()
+
+
+@pytest.fixture
+def timed(make_pool: Callable[..., AsyncTaskPool], clock: ManualClock) -> AsyncTaskPool:
+    """Give a pool of four workers whose time stands still until `clock` is moved."""
+    return make_pool(4, clock=clock)
+
+
+@pytest.fixture
+def make_gate(make_pool: object) -> Iterator[Callable[[], Gate]]:
+    """Make gates; whatever a test left closed is opened before its pools are shut down."""
+    gates = []
+
+    def make() -> Gate:
+        gates.append(Gate())
+        return gates[-1]
+
+    yield make
+    for gate in gates:
+        gate.open()
+
+
+@pytest.fixture
+def gate(make_gate: Callable[[], Gate]) -> Gate:
+    """Give one gate."""
+    return make_gate()
+
+
+@pytest.fixture
+def default_pool() -> Iterator[None]:
+    """Let the test find a default pool that nobody has used, and leave none behind."""
+    reset_default_pool()
+    yield
+    reset_default_pool()
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Wait for a condition that nothing announces, such as a thread's end."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end, "the condition never came true"
+            time.sleep(0.002)
+
+    return wait
+
+
+@pytest.fixture
+def run_python() -> Callable[..., str]:
+    """Run a program in an interpreter of its own and give what it printed.
+
+    It must exit with code 0 and leave stderr empty unless told otherwise.
+    """
+
+    def run(program: str, *, code: int = 0, stderr: str | None = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(program)],
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+        assert (done.returncode, done.stderr if stderr is not None else None) == (code, stderr)
+        return done.stdout
+
+    return run
