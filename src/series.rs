@@ -267,7 +267,7 @@ mod tests {
     }
 
     fn series(every: &Every) -> Series {
-        Series::new(every, 0).unwrap()
+        Series::new(every, 0).expect("the test asks for sense")
     }
 
     /// One run from `start` to `end`, in milliseconds; the next deadline in milliseconds.
@@ -384,8 +384,8 @@ mod tests {
         for missed in [Missed::Skip, Missed::CatchUp] {
             for overlap in [Overlap::Skip, Overlap::Queue] {
                 let mut series = series(&Every {
-                    missed,
                     overlap,
+                    missed,
                     ..every(10)
                 });
                 let (mut runs, mut lost, mut now) = (0, 0, 0);

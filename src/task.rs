@@ -540,7 +540,8 @@ mod tests {
     }
 
     fn series(ms: u64) -> Task {
-        Task::series(Series::new(&Every::new(Duration::from_millis(ms)), 0).unwrap())
+        let every = Every::new(Duration::from_millis(ms));
+        Task::series(Series::new(&every, 0).expect("the test asks for sense"))
     }
 
     #[test]

@@ -382,7 +382,9 @@ mod tests {
                     "early: {now} before {}",
                     item.deadline
                 );
-                self.0.send((item.deadline, item.item)).unwrap();
+                self.0
+                    .send((item.deadline, item.item))
+                    .expect("the test listens");
             }
         }
 
@@ -409,8 +411,8 @@ mod tests {
             got = Some(key);
             true
         });
-        assert!(back.unwrap().is_none());
-        got.unwrap()
+        assert!(back.is_ok_and(|back| back.is_none()));
+        got.expect("it was admitted")
     }
 
     #[test]

@@ -87,7 +87,8 @@ fn signed(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Signed> {
     };
     if seconds.is_nan() {
         return Err(PyValueError::new_err(format!(
-            "{argument} must be a number, not {seconds}"
+            "{argument} must be a number, not {}",
+            repr(value)
         )));
     }
     if seconds < 0.0 {

@@ -230,7 +230,7 @@ impl TaskBase {
 /// hears yes.
 pub(super) fn interrupted(raised: &mut Option<PyErr>) -> impl FnMut() -> bool {
     move || {
-        *raised = Python::attach(|py| py.check_signals()).err();
+        *raised = Python::attach(Python::check_signals).err();
         raised.is_some()
     }
 }
