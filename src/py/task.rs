@@ -230,7 +230,12 @@ impl TaskBase {
 /// hears yes.
 pub(super) fn interrupted(raised: &mut Option<PyErr>) -> impl FnMut() -> bool {
     move || {
-        *raised = Python::attach(Python::check_signals).err();
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method by itself is not general enough over lifetimes"
+        )]
+        let error = Python::attach(|py| py.check_signals()).err();
+        *raised = error;
         raised.is_some()
     }
 }
