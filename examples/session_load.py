@@ -34,8 +34,12 @@ PATIENCE = 10.0
 
 @dataclass
 class Report:
-    """What the clients saw."""
+    """What the clients were to do, and what they saw."""
 
+    talkers: int
+    quiet: int
+    planned: int
+    """Requests that are to be sent."""
     sent: int = 0
     right: int = 0
     wrong: int = 0
@@ -128,7 +132,9 @@ async def be_quiet(reader: asyncio.StreamReader, deadline: float, report: Report
 
 async def all_clients(args: argparse.Namespace) -> Report:
     """Run all clients to their ends."""
-    report = Report()
+    requests = [requests_of(number) for number in range(args.clients)]
+    talkers = requests.count(TALKER_REQUESTS)
+    report = Report(talkers=talkers, quiet=args.clients - talkers, planned=sum(requests))
     start = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for number in range(args.clients):
