@@ -25,7 +25,7 @@ RAMP = 2.0
 """Seconds over which the clients arrive; it spreads all that follows evenly over the seconds."""
 PERIOD = 1.0
 """Seconds between two requests of a client."""
-TALKER_REQUESTS = 12
+TALKER_REQUESTS = 15
 QUIET_REQUESTS = 9
 """Quiet clients send fewer than this many."""
 PATIENCE = 10.0

@@ -17,7 +17,7 @@ must expire; the other half keep talking, and theirs must not. At the end both s
 agree, and no task may have run before its deadline.
 
 Run it with ``python examples/session_server.py``, on Linux or macOS. It takes about 16 seconds, and
-exits with 1 if a check fails. Try ``nc 127.0.0.1 PORT`` meanwhile, and ``1 FACTOR 1001``.
+exits with 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import json
 import os
 import resource
 import selectors
+import signal
 import socket
 import statistics
 import subprocess
@@ -37,7 +38,7 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from asynctask import AsyncTaskPool, DelayTask, IntervalTask
 
@@ -146,23 +147,24 @@ class SessionServer:
 
     # On the main thread.
 
-    def serve(self, load: int) -> bytes:
-        """Serve until the *load* at the other end of a pipe has ended, and every session has.
+    def serve(self, load: IO[bytes]) -> bytes:
+        """Serve until the load at the other end of a pipe has ended, and every session has.
 
         Returns what the load wrote.
         """
-        written = []
+        written = bytearray()
 
         def read_load() -> None:
-            written.append(os.read(load, 1 << 16))
-            if not written[-1]:
+            chunk = os.read(load.fileno(), 1 << 16)
+            written.extend(chunk)
+            if not chunk:
                 self.selector.unregister(load)
 
         self.selector.register(load, selectors.EVENT_READ, read_load)
-        while b"" not in written or self.sessions:
+        while self.sessions or load in self.selector.get_map():
             for key, _ in self.selector.select():
                 key.data()
-        return b"".join(written)
+        return bytes(written)
 
     def accept(self) -> None:
         """Begin a session for each client at the door."""
@@ -211,9 +213,10 @@ class SessionServer:
             session.socket.close()
 
     def close(self) -> None:
-        """Close every socket."""
-        for session in list(self.sessions):
-            self.end(session)
+        """Close every socket, even in the middle of something: Ctrl-C may come at any time."""
+        for session in self.sessions:
+            with session.lock:
+                session.socket.close()
         self.listener.close()
         self.selector.close()
 
@@ -309,20 +312,19 @@ early runs        {early}
         ),
         "every talker hung up by itself": seen["talkers"] == tally.left == seen["hung_up"],
         "no session was left over": tally.opened == tally.expired + tally.left,
-        "nothing failed, was refused or came to nothing": not any(
-            (tally.too_late, tally.unsent, stats.failed, stats.dropped)
-            + (seen["wrong"], seen["cut_off"], seen["never_expired"])
+        "nothing failed, was refused, or came to nothing": not any(
+            [tally.too_late, tally.unsent, stats.failed, stats.dropped]
+            + [seen[what] for what in ("wrong", "cut_off", "never_expired")]
         ),
         "every task that was posted is accounted for": (
-            stats.submitted == stats.successful + stats.cancelled
+            stats.submitted == stats.completed + stats.cancelled
         ),
     }
     for what, holds in checks.items():
         print(f"{'ok    ' if holds else 'FAILED'}  {what}")
     if not all(checks.values()):
-        print(
-            f"\n{tally.too_late=} {tally.unsent=} {stats=}\nclients: {seen | {'closed_after_ms': 0}}"
-        )
+        del seen["closed_after_ms"]
+        print(f"\nserver: {tally.too_late=} {tally.unsent=}\npool: {stats}\nclients: {seen}")
     return all(checks.values())
 
 
@@ -348,34 +350,44 @@ def started_load(port: int, clients: int) -> Iterator[subprocess.Popen[bytes]]:
     """Start the clients; they are gone at the end of the block, whatever happens in it."""
     script = Path(__file__).with_name("session_load.py")
     options = (f"--port={port}", f"--clients={clients}", f"--idle={IDLE_TIMEOUT}")
-    with subprocess.Popen([sys.executable, script, *options], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, script, *options],
+        stdout=subprocess.PIPE,
+        process_group=0,  # Ctrl-C is for the server, which ends the clients
+    ) as process:
         try:
             yield process
         finally:
             process.terminate()
+            process.wait()
 
 
 def main() -> int:
     """Serve one load, and report."""
     clients = room_for(CLIENTS)
-    # Leaving the block ends the pool: what is queued still runs, timers and series are cancelled.
-    with AsyncTaskPool(8, thread_name_prefix="worker") as pool:
-        server = SessionServer(pool)
+    # Leaving the pool's block runs what is queued, and cancels timers and series. Leaving the
+    # others before it closes the sockets and ends the clients.
+    with (
+        AsyncTaskPool(8, thread_name_prefix="worker") as pool,
+        contextlib.closing(SessionServer(pool)) as server,
+        started_load(server.port, clients) as load,
+    ):
         print(f"{clients} clients on 127.0.0.1:{server.port}, idle timeout {IDLE_TIMEOUT} s\n")
         print("beat  sessions  requests/s   expired    lateness of the timeouts so far", flush=True)
-        with contextlib.closing(server), started_load(server.port, clients) as load:
-            pool.post_task(load.terminate, DelayTask(WATCHDOG), name="watchdog")
-            posted = time.monotonic_ns()
-            heartbeat = pool.post_task(server.beat, IntervalTask(HEARTBEAT), name="heartbeat")
-            written = server.serve(load.stdout.fileno())
-            heartbeat.stop_and_wait(timeout=5)
-    if not written:
-        print(f"\nFAILED  the clients ended with code {load.returncode} and no report")
+        pool.post_task(load.terminate, DelayTask(WATCHDOG), name="watchdog")
+        posted = time.monotonic_ns()
+        heartbeat = pool.post_task(server.beat, IntervalTask(HEARTBEAT), name="heartbeat")
+        written = server.serve(cast("IO[bytes]", load.stdout))
+        heartbeat.stop_and_wait(timeout=5)
+        load.wait(timeout=5)
+    if load.returncode != 0:
+        print(f"\nFAILED  the clients ended with code {load.returncode}")
         return 1
     return 0 if report(server.tally, posted, pool.stats(), json.loads(written)) else 1
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same as Ctrl-C
     try:
         sys.exit(main())
     except KeyboardInterrupt:

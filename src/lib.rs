@@ -31,11 +31,12 @@
 //! | [`scheduler`] | brings them together; the facade for Rust users                               |
 //! | [`clock`]     | the system's clock, and one that is moved by hand                             |
 //! | [`error`]     | the one error enum                                                            |
+//! | [`fork`]      | what a forked child may still touch                                           |
 //! | [`sync`]      | primitives, `std`'s or loom's                                                 |
 //! | `py`          | the binding, behind the feature `python`                                      |
 //!
 //! Each depends only on those below it: `py → scheduler → {timer, pool, task} → {wheel, series,
-//! clock, error, sync}`.
+//! clock, error, fork, sync}`.
 //!
 //! # Data flow
 //!
@@ -62,6 +63,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod fork;
 pub mod pool;
 pub mod scheduler;
 pub mod series;

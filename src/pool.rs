@@ -54,6 +54,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::fork::Birth;
 use crate::sync::{Mutex, MutexGuard, Parked, Parker, Wake, lock};
 
 /// What a worker does with its life.
@@ -134,6 +135,7 @@ pub struct Pool<J> {
 }
 
 struct Shared<J> {
+    birth: Birth,
     state: Mutex<State<J>>,
     idle_timeout: Duration,
     queue_size: Option<usize>,
@@ -186,7 +188,9 @@ enum Summons {
 struct Queue<J> {
     sifted: VecDeque<J>,
     unsifted: VecDeque<J>,
-    husks: usize,
+    /// Below zero for the moment between a husk's leaving the queue and its being counted by who
+    /// made it one: were it held at zero there, each such race would leave the count one too high.
+    husks: isize,
 }
 
 impl<J> Queue<J> {
@@ -208,7 +212,11 @@ impl<J> Queue<J> {
 
     /// Jobs that somebody still wants. A husk may be counted a moment before it is queued.
     fn live(&self) -> usize {
-        self.len().saturating_sub(self.husks)
+        self.len().saturating_sub(self.counted_husks())
+    }
+
+    fn counted_husks(&self) -> usize {
+        usize::try_from(self.husks).unwrap_or(0)
     }
 
     fn push(&mut self, job: J) {
@@ -228,13 +236,14 @@ impl<J> Queue<J> {
 
     /// Moves a few jobs across, the husks among them to `out`.
     fn sift(&mut self, is_husk: impl Fn(&J) -> bool, out: &mut Vec<J>) {
-        if self.husks < Self::SIFT_STEP || self.husks * 2 < self.len() {
+        let husks = self.counted_husks();
+        if husks < Self::SIFT_STEP || husks * 2 < self.len() {
             return;
         }
         for _ in 0..Self::SIFT_STEP {
             match self.unsifted.pop_front() {
                 Some(job) if is_husk(&job) => {
-                    self.husks = self.husks.saturating_sub(1);
+                    self.husks -= 1;
                     out.push(job);
                 }
                 Some(job) => self.sifted.push_back(job),
@@ -329,6 +338,7 @@ impl<J: Send + 'static> Pool<J> {
             joiners: Vec::new(),
         };
         let shared = Shared {
+            birth: Birth::now(),
             state: Mutex::new(state),
             idle_timeout: options.idle_timeout,
             queue_size: options.queue_size,
@@ -453,8 +463,7 @@ impl<J: Send + 'static> Pool<J> {
 
     /// Tells the pool that a husk has left its queue.
     pub fn forget_husk(&self) {
-        let mut state = lock(&self.shared.state);
-        state.queue.husks = state.queue.husks.saturating_sub(1);
+        lock(&self.shared.state).queue.husks -= 1;
     }
 
     /// Adds one worker for as long as the answer lives: for a job that waits for another job.
@@ -462,9 +471,13 @@ impl<J: Send + 'static> Pool<J> {
         let mut state = lock(&self.shared.state);
         state.lent += 1;
         let summons = state.summon();
+        let room = state.wake_one_for_room(self.shared.queue_size);
         drop(state);
         // Without a thread to lend, the wait goes on as it would have.
         self.send_or_requeue(summons);
+        if let Some(room) = room {
+            room.unpark();
+        }
         Lent { pool: self }
     }
 
@@ -598,7 +611,8 @@ impl<J: Send + 'static> Pool<J> {
 
     /// Whether the calling thread is one of this pool's workers.
     pub fn is_worker(&self) -> bool {
-        WORKER_OF.get() == self.id()
+        // In a forked child the mark may be there, but the pool it names is not.
+        WORKER_OF.get() == self.id() && !self.shared.birth.is_inherited()
     }
 
     fn id(&self) -> usize {
@@ -705,6 +719,7 @@ impl<J> fmt::Debug for Pool<J> {
             .field("coming", &state.coming)
             .field("max_workers", &state.max_workers)
             .field("lent", &state.lent)
+            .field("room", &state.room.len())
             .field("open", &state.open)
             .finish_non_exhaustive()
     }
@@ -774,6 +789,9 @@ impl<J: Send + 'static> Worker<J> {
     /// stranded with it.
     pub fn wait(&self) -> bool {
         let shared = &self.pool.shared;
+        if shared.birth.is_inherited() {
+            return false; // this thread has forked inside a job: the pool is the parent's
+        }
         let mut state = lock(&shared.state);
         if self.arriving.get() {
             return true; // just started
@@ -832,6 +850,9 @@ impl<J: Send + 'static> Worker<J> {
     /// Takes the oldest job. `None`: nothing to do now, [`wait`](Self::wait) for more.
     pub fn take(&self) -> Option<J> {
         let shared = &self.pool.shared;
+        if shared.birth.is_inherited() {
+            return None;
+        }
         let mut state = lock(&shared.state);
         if self.arriving.get() {
             self.arriving.set(false);
@@ -876,6 +897,9 @@ impl<J: Send + 'static> Worker<J> {
 impl<J: Send + 'static> Drop for Worker<J> {
     /// The end of the thread, in whatever way the runner came to it.
     fn drop(&mut self) {
+        if self.pool.shared.birth.is_inherited() {
+            return;
+        }
         let mut state = lock(&self.pool.shared.state);
         if !self.left.get() {
             // The runner gave up early, or unwound: keep the counts true.

@@ -30,7 +30,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -38,9 +38,10 @@ use crossbeam_utils::CachePadded;
 
 use crate::clock::{Clock, Monotonic, Nanos, Settle, nanos};
 use crate::error::Error;
+use crate::fork::Birth;
 use crate::pool::{Pool, PoolCounts, PoolOptions, Refused, Runner, Worker};
 use crate::series::{Every, Series};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parked, Parker, lock};
 use crate::task::{Cancel, Ending, Goal, Phase, Task, View};
 use crate::timer::{Sink, Timer};
 use crate::wheel::{Due, Key, Tiers};
@@ -67,11 +68,14 @@ pub trait Job: Sized + Send + 'static {
     #[must_use]
     fn share(&self, token: Self::Token<'_>) -> Self;
 
-    /// Calls the callback once. It may panic.
-    ///
-    /// # Errors
-    /// What the callback failed with.
-    fn call(&self, token: Self::Token<'_>) -> Result<Self::Value, Self::Failure>;
+    /// Calls the callback once, or has it called elsewhere. It may panic.
+    fn call(&self, token: Self::Token<'_>) -> Outcome<Self::Value, Self::Failure>;
+
+    /// Whether [`call`](Job::call) will hand the run over to somebody for whom
+    /// [`Engine::join`] has to wait. The answer never changes.
+    fn is_handed_over(&self) -> bool {
+        false
+    }
 
     /// What stands for a panic of [`call`](Job::call).
     fn panicked(&self, token: Self::Token<'_>, payload: Box<dyn Any + Send>) -> Self::Failure;
@@ -85,6 +89,19 @@ pub trait Job: Sized + Send + 'static {
 
     /// The task is over and everyone who waited has been woken. Called once, after `end`.
     fn ended(&self, token: Self::Token<'_>);
+}
+
+/// What came of one call of a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome<V, F> {
+    /// It returned.
+    Value(V),
+    /// It failed.
+    Failure(F),
+    /// It was cancelled where it ran; that ends the task.
+    Cancelled,
+    /// It is going on elsewhere. Whoever runs it there calls [`complete`], once.
+    Elsewhere,
 }
 
 /// What happens to a post that finds the queue full.
@@ -177,6 +194,74 @@ impl<J> Attic<J> {
     }
 }
 
+/// Runs that were handed over and have not come back.
+#[derive(Default)]
+struct Away {
+    state: Mutex<AwayState>,
+}
+
+#[derive(Default)]
+struct AwayState {
+    runs: usize,
+    joiners: Vec<Arc<Parker>>,
+}
+
+impl Away {
+    fn leave(&self) {
+        lock(&self.state).runs += 1;
+    }
+
+    fn come_back(&self) {
+        let joiners = {
+            let mut state = lock(&self.state);
+            state.runs -= 1;
+            if state.runs == 0 {
+                std::mem::take(&mut state.joiners)
+            } else {
+                Vec::new()
+            }
+        };
+        for joiner in joiners {
+            joiner.unpark();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        lock(&self.state).runs == 0
+    }
+
+    fn join(
+        &self,
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
+        let parker = Arc::new(Parker::new());
+        loop {
+            {
+                let mut state = lock(&self.state);
+                if state.runs == 0 {
+                    return Ok(());
+                }
+                state.joiners.push(Arc::clone(&parker));
+            }
+            let error = loop {
+                match parker.park(deadline) {
+                    Parked::Notified => break None,
+                    Parked::TimedOut => break Some(Error::TimedOut),
+                    Parked::Interrupted if interrupted() => break Some(Error::Interrupted),
+                    Parked::Interrupted => {}
+                }
+            };
+            if let Some(error) = error {
+                lock(&self.state)
+                    .joiners
+                    .retain(|other| !Arc::ptr_eq(other, &parker));
+                return Err(error);
+            }
+        }
+    }
+}
+
 /// Pool, wheel and timer thread together.
 pub struct Engine<J: Job> {
     pool: Pool<J>,
@@ -185,6 +270,8 @@ pub struct Engine<J: Job> {
     on_full: OnFull,
     counters: Arc<Counters>,
     attic: Arc<Attic<J>>,
+    away: Away,
+    birth: Birth,
 }
 
 impl<J: Job> Engine<J> {
@@ -220,6 +307,8 @@ impl<J: Job> Engine<J> {
             on_full,
             counters,
             attic,
+            away: Away::default(),
+            birth: Birth::now(),
         });
         let weak: Weak<Self> = Arc::downgrade(&engine);
         engine.clock.attend(weak);
@@ -229,6 +318,12 @@ impl<J: Job> Engine<J> {
     /// The present, on this engine's clock.
     pub fn now(&self) -> Nanos {
         self.clock.now()
+    }
+
+    /// Whether this process is a fork of the one that made the engine. Nothing else of the engine
+    /// may be used then; see [`crate::fork`].
+    pub fn is_inherited(&self) -> bool {
+        self.birth.is_inherited()
     }
 
     /// The pool of workers.
@@ -368,6 +463,12 @@ impl<J: Job> Engine<J> {
                 && task.restart(deadline, true))
     }
 
+    /// How long until the deadline of a task that is on the wheel; `None` if it is not.
+    pub fn remaining(&self, task: &Task) -> Option<Duration> {
+        let deadline = self.timer.deadline(|| key_of(task))?;
+        Some(Duration::from_nanos(deadline.saturating_sub(self.now())))
+    }
+
     /// On a worker of this engine: runs the task right here, if nobody has started it and it is
     /// due. `false`: the caller must wait for it.
     pub fn help(&self, job: &J, token: J::Token<'_>) -> bool {
@@ -399,6 +500,10 @@ impl<J: Job> Engine<J> {
         deadline: Option<Instant>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<View, Error> {
+        let view = task.view();
+        if goal.is_met_by(view) {
+            return Ok(view); // and no worker is started for a wait that is none
+        }
         let _lent = self.pool.is_worker().then(|| self.pool.lend());
         task.wait(goal, deadline, interrupted)
     }
@@ -429,6 +534,24 @@ impl<J: Job> Engine<J> {
             }
         }
         self.sweep(token);
+    }
+
+    /// Sleeps until every worker has ended and every run that was handed over has come back; the
+    /// engine must be closed. On one of its own workers it does not wait, for it would wait for
+    /// itself.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when `deadline` passes first, [`Error::Interrupted`].
+    pub fn join(
+        &self,
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
+        if self.pool.is_worker() {
+            return Ok(());
+        }
+        self.pool.join(deadline, interrupted)?;
+        self.away.join(deadline, interrupted)
     }
 
     /// The counts at this instant; each is exact, but they are not read at one and the same time.
@@ -498,7 +621,7 @@ impl<J: Job> Settle for Engine<J> {
             return Err(());
         }
         let next = self.timer.settled_expiry(now)?;
-        if self.pool.is_quiet() {
+        if self.pool.is_quiet() && self.away.is_empty() {
             Ok(next)
         } else {
             Err(())
@@ -552,9 +675,42 @@ fn run_started<J: Job>(job: J, token: J::Token<'_>) {
     if is_series {
         task.begin_run(job.engine().now());
     }
-    let result = catch_unwind(AssertUnwindSafe(|| job.call(token)))
-        .unwrap_or_else(|payload| Err(job.panicked(token, payload)));
-    if is_series {
+    let is_handed_over = job.is_handed_over();
+    if is_handed_over {
+        job.engine().away.leave(); // before the call: the run may come back before the call does
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| job.call(token)))
+        .unwrap_or_else(|payload| Outcome::Failure(job.panicked(token, payload)));
+    if job.engine().is_inherited() {
+        // The callback has forked, and this is the child: the task is the parent's to end.
+        std::mem::forget(job);
+        return;
+    }
+    match outcome {
+        Outcome::Elsewhere => {} // and with it the task: this reference is no longer needed
+        outcome if is_handed_over => complete(job, token, outcome),
+        outcome => settle(job, token, outcome),
+    }
+}
+
+/// Ends a run that went on elsewhere. Called once for each [`Outcome::Elsewhere`], by any thread.
+pub fn complete<J: Job>(job: J, token: J::Token<'_>, outcome: Outcome<J::Value, J::Failure>) {
+    let engine = Arc::clone(job.engine());
+    let is_handed_over = job.is_handed_over();
+    settle(job, token, outcome);
+    if is_handed_over {
+        engine.away.come_back();
+    }
+}
+
+fn settle<J: Job>(job: J, token: J::Token<'_>, outcome: Outcome<J::Value, J::Failure>) {
+    let result = match outcome {
+        Outcome::Value(value) => Ok(value),
+        Outcome::Failure(failure) => Err(failure),
+        Outcome::Cancelled => return end_as(&job, token, None, Ending::Cancelled),
+        Outcome::Elsewhere => unreachable!("a run that goes on has not ended"),
+    };
+    if job.task().view().is_series() {
         end_series_run(job, token, result);
     } else {
         end(&job, token, result, false);
@@ -587,21 +743,31 @@ fn end_series_run<J: Job>(job: J, token: J::Token<'_>, result: Result<J::Value, 
 
 /// Ends a running task.
 fn end<J: Job>(job: &J, token: J::Token<'_>, result: Result<J::Value, J::Failure>, stopped: bool) {
-    let counters = &job.engine().counters;
-    let (ending, counter) = match &result {
-        _ if stopped => (Ending::Cancelled, &counters.cancelled),
-        Ok(_) => (Ending::Finished, &*counters.successful),
-        Err(_) => (Ending::Failed, &counters.failed),
-    };
     match result {
         // What a stopped series last returned is nobody's; that it failed is still news.
+        Ok(_) if stopped => end_as(job, token, None, Ending::Cancelled),
         Err(failure) if stopped => {
             job.run_failed(token, failure);
-            job.end(token, None);
+            end_as(job, token, None, Ending::Cancelled);
         }
-        Ok(_) if stopped => job.end(token, None),
-        result => job.end(token, Some(result)),
+        Ok(value) => end_as(job, token, Some(Ok(value)), Ending::Finished),
+        Err(failure) => end_as(job, token, Some(Err(failure)), Ending::Failed),
     }
+}
+
+fn end_as<J: Job>(
+    job: &J,
+    token: J::Token<'_>,
+    result: Option<Result<J::Value, J::Failure>>,
+    ending: Ending,
+) {
+    let counters = &job.engine().counters;
+    let counter = match ending {
+        Ending::Finished => &*counters.successful,
+        Ending::Failed => &counters.failed,
+        Ending::Cancelled => &counters.cancelled,
+    };
+    job.end(token, result);
     count(counter, 1);
     job.task().finish(ending);
     job.ended(token);
@@ -812,11 +978,9 @@ impl Scheduler {
     }
 
     fn join(&self) {
-        if !self.engine.pool().is_worker() {
-            // Without a deadline and with signals ignored, it ends in one way only.
-            let joined = self.engine.pool().join(None, &mut || false);
-            debug_assert_eq!(joined, Ok(()));
-        }
+        // Without a deadline and with signals ignored, it ends in one way only.
+        let joined = self.engine.join(None, &mut || false);
+        debug_assert_eq!(joined, Ok(()));
     }
 
     fn one_shot<T, F>(&self, callback: F) -> (NativeJob, Handle<T>)
@@ -982,8 +1146,9 @@ impl<T: Send + 'static> Erased for Native<T> {
     fn call(&self) {
         let call = lock(&self.call).take();
         if let Some(mut call) = call {
-            let value = call();
-            *lock(&self.call) = Some(call);
+            let value = catch_unwind(AssertUnwindSafe(&mut call));
+            *lock(&self.call) = Some(call); // a series calls it again, whether it panicked or not
+            let value = value.unwrap_or_else(|payload| resume_unwind(payload));
             let previous = lock(&self.value).replace(value);
             drop(previous); // with no lock held
         }
@@ -991,7 +1156,7 @@ impl<T: Send + 'static> Erased for Native<T> {
 
     fn free(&self) {
         let call = lock(&self.call).take();
-        drop(call); // with no lock held: it may own anything
+        drop_foreign(call); // with no lock held
     }
 }
 
@@ -1022,13 +1187,13 @@ impl Job for NativeJob {
         self.clone()
     }
 
-    fn call(&self, (): ()) -> Result<(), ()> {
+    fn call(&self, (): ()) -> Outcome<(), ()> {
         self.0.call();
-        Ok(())
+        Outcome::Value(())
     }
 
-    fn panicked(&self, (): (), _payload: Box<dyn Any + Send>) {
-        // The panic hook has reported it.
+    fn panicked(&self, (): (), payload: Box<dyn Any + Send>) {
+        drop_foreign(payload); // the panic hook has reported it
     }
 
     fn run_failed(&self, (): (), (): ()) {}
@@ -1048,9 +1213,21 @@ impl Runner for NativeRunner {
     fn work(&self, worker: &Worker<NativeJob>) {
         while worker.wait() {
             while let Some(job) = worker.take() {
-                run(job, ());
+                // A run catches its own panics. What is left is a value that panics when it is
+                // dropped, with the last reference to its task.
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| run(job, ()))) {
+                    drop_foreign(payload);
+                }
             }
         }
+    }
+}
+
+/// Drops what may own anything. If that panics, it has been reported by the panic hook, and is no
+/// reason to leave a task without its end.
+fn drop_foreign<T>(it: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(it))) {
+        std::mem::forget(payload); // it may panic too
     }
 }
 

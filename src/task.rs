@@ -110,6 +110,12 @@ impl View {
         }
     }
 
+    /// The same, but cancelled: what a task is to a process that cannot run it.
+    #[must_use]
+    pub fn as_cancelled(self) -> Self {
+        Self(self.0 & !PHASE | CANCELLED)
+    }
+
     /// Whether it will not run again.
     pub fn is_over(self) -> bool {
         self.0 & PHASE >= FINISHED
@@ -156,7 +162,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    fn is_met_by(self, view: View) -> bool {
+    pub(crate) fn is_met_by(self, view: View) -> bool {
         view.is_over()
             || match self {
                 Self::Over => false,

@@ -190,6 +190,12 @@ impl<T: Send + 'static> Timer<T> {
         key().is_some_and(|key| state.wheel.get(key).is_some())
     }
 
+    /// The deadline of an item, if it is on the wheel; `key` is called under the lock.
+    pub fn deadline(&self, key: impl FnOnce() -> Option<Key>) -> Option<Nanos> {
+        let state = lock(&self.shared.state);
+        key().and_then(|key| state.wheel.deadline(key))
+    }
+
     /// The number of items on the wheel.
     pub fn len(&self) -> usize {
         lock(&self.shared.state).wheel.len()

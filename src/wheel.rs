@@ -115,7 +115,7 @@ const CROWD: u32 = 256;
 /// Slots of an inner ring.
 const FAN: u32 = 64;
 /// Entries whose nodes are fetched side by side.
-const BATCH: usize = 64;
+const BATCH: usize = 128;
 /// What giving back a block of nodes costs, in entries.
 const RELEASE_COST: usize = 64;
 /// Places from here on are days beyond the wheel; below it, slots of rings.
@@ -422,6 +422,7 @@ impl<T> Wheel<T> {
         if let Some(open) = &mut self.open {
             if open.start <= deadline && deadline <= open.last {
                 open.filter = true;
+                self.near.suspect();
                 return;
             }
         }
@@ -692,12 +693,20 @@ impl<T> Wheel<T> {
     #[cold]
     fn purge(&mut self, key: Key, deadline: u64) -> Entry {
         let index = key.index();
-        for slot in self.slots.iter_mut().chain(&mut self.far_slots) {
-            slot.purge(index);
+        let rings = 0..self.slots.len() as u32;
+        let days: Vec<u32> = self.far.values().map(|at| FAR + at).collect();
+        for place in rings.chain(days) {
+            let slot = self.slot_mut(place);
+            if slot.count() > 0 && slot.purge(index) {
+                self.detach(place);
+                self.reset(place);
+            }
         }
-        if let Some(open) = &mut self.open {
+        if let Some(mut open) = self.open.take() {
             open.block.drain(..std::mem::take(&mut open.done));
             open.block.retain(|entry| entry.index != index);
+            self.slot_mut(open.place).purge(index);
+            self.open = Some(open);
         }
         self.near.purge(index);
         self.slab.restart(key, deadline)

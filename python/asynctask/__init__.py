@@ -19,6 +19,7 @@ only to call a callback. Tasks live in memory, in this process; they are never s
 from __future__ import annotations
 
 import atexit as _atexit
+import os as _os
 import threading as _threading
 from concurrent.futures import CancelledError
 
@@ -35,7 +36,8 @@ from asynctask._asynctask import (
     sleep,
 )
 from asynctask._default import after, wait_and_exit
-from asynctask._pool import AsyncTaskPool, PoolStats, TaskGroup
+from asynctask._group import TaskGroup
+from asynctask._pool import AsyncTaskPool, PoolStats
 from asynctask._task import AsyncTask
 from asynctask._ticker import Ticker, ticker
 from asynctask.exceptions import BrokenPool, PoolShutdown, QueueFull
@@ -71,3 +73,5 @@ _asynctask._install(AsyncTask, AsyncTaskPool, _threading.Condition, _hooks)
 # a thread which waits for a task of ours is not waited for first.
 _threading._register_atexit(_asynctask._drain_at_exit)  # type: ignore[attr-defined]
 _atexit.register(_asynctask._stop_at_exit)
+if hasattr(_os, "register_at_fork"):
+    _os.register_at_fork(after_in_child=_asynctask._after_fork_in_child)

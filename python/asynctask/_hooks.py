@@ -1,4 +1,4 @@
-"""What the native module calls back into: logging, and `threading`'s view of a worker.
+"""What the native module calls back into: places, logging, and `threading`'s view of a worker.
 
 Nothing here is public. Every function is called attached, with no lock held.
 """
@@ -6,19 +6,28 @@ Nothing here is public. Every function is called attached, with no lock held.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from asynctask._executors import on_executor
+
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from asynctask import AsyncTask
+    from asynctask._loops import Bridge
 
 __all__ = [
+    "is_coroutine_function",
     "log_callback",
     "log_initializer",
     "log_run",
     "log_unseen",
+    "on_executor",
+    "on_loop",
     "register_thread",
     "unregister_thread",
 ]
@@ -26,6 +35,24 @@ __all__ = [
 # No `NullHandler`: in a program that has not set logging up, a failure that nobody looked at goes
 # to stderr, as with `concurrent.futures` and `asyncio`.
 _logger = logging.getLogger("asynctask")
+
+
+def is_coroutine_function(callback: Any) -> bool:
+    """Tell whether calling *callback* gives a coroutine, whatever it is wrapped in."""
+    import inspect  # noqa: PLC0415  # plain functions, which most callbacks are, never come here
+
+    while isinstance(callback, functools.partial):
+        callback = callback.func
+    # Of an object that can be called, it is the class that has the function.
+    function = callback if inspect.isroutine(callback) else type(callback).__call__
+    return inspect.iscoroutinefunction(function)
+
+
+def on_loop(loop: AbstractEventLoop | None) -> Bridge:
+    """Give the place for coroutine functions: *loop*, or the running one."""
+    from asynctask import _loops  # noqa: PLC0415  # whoever has a coroutine function has asyncio
+
+    return _loops.on_loop(loop)
 
 
 class _WorkerThread(threading._DummyThread):

@@ -1,25 +1,24 @@
-"""The pool, its counts, and its groups."""
+"""The pool and its counts."""
 
 from __future__ import annotations
 
 import time
-from concurrent.futures import CancelledError, Executor
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
+from collections import deque
+from concurrent.futures import Executor
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from asynctask._asynctask import DelayTask, PoolBase, _seconds
+from asynctask._asynctask import PoolBase, _seconds
+from asynctask._group import TaskGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from contextvars import Context
-    from types import TracebackType
+    from collections.abc import Callable, Iterable, Iterator
 
-    from asynctask._asynctask import IntervalTask
     from asynctask._task import AsyncTask
     from asynctask._types import Duration
 
-__all__ = ["AsyncTaskPool", "PoolStats", "TaskGroup"]
+__all__ = ["AsyncTaskPool", "PoolStats"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -83,6 +82,8 @@ class AsyncTaskPool(PoolBase, Executor):
             tier's span must be the next one's tick. They bound the work, not the
             accuracy: deadlines are exact.
         clock: A clock to be moved by hand, from `asynctask.testing`.
+        executor: Runs every callback, when it is due, instead of the pool's own workers:
+            a process pool, say. Handles, deadlines and cancelling stay here.
 
     >>> from asynctask import AsyncTaskPool
     >>> with AsyncTaskPool(4) as pool:
@@ -93,6 +94,58 @@ class AsyncTaskPool(PoolBase, Executor):
     def stats(self) -> PoolStats:
         """Give the counts at this instant."""
         return PoolStats(*self._stats())
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: Duration | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Run *fn* for each tuple of arguments, and give the results in order.
+
+        Args:
+            fn: Anything that can be called.
+            iterables: The arguments, read at once, or as results are taken with *buffersize*.
+            timeout: Counted from here, the longest to wait for all results.
+            chunksize: No effect, as with any pool of threads.
+            buffersize: The most tasks posted whose results have not been taken.
+
+        Raises:
+            TimeoutError: By the iterator, when *timeout* has passed.
+            Exception: By the iterator, what *fn* raised, in the place of its result.
+        """
+        if chunksize < 1:
+            message = f"chunksize must be at least 1, not {chunksize!r}"
+            raise ValueError(message)
+        if buffersize is not None and (isinstance(buffersize, bool) or buffersize < 1):
+            message = f"buffersize must be at least 1 or None, not {buffersize!r}"
+            raise ValueError(message)
+        end = None if timeout is None else time.monotonic() + _seconds("timeout", timeout)
+        arguments = zip(*iterables, strict=False)
+        first = arguments if buffersize is None else islice(arguments, buffersize)
+        tasks = deque(self.submit(fn, *args) for args in first)
+        return self._results(fn, tasks, arguments, end)
+
+    def _results(
+        self,
+        fn: Callable[..., T],
+        tasks: deque[AsyncTask[T]],
+        arguments: Iterator[tuple[Any, ...]],
+        end: float | None,
+    ) -> Iterator[T]:
+        try:
+            while tasks:
+                left = None if end is None else end - time.monotonic()
+                result = tasks[0].result(left)
+                del tasks[0]
+                for args in islice(arguments, 1):
+                    tasks.append(self.submit(fn, *args))
+                yield result
+        finally:
+            for task in tasks:
+                task.cancel()
 
     def group(
         self,
@@ -111,168 +164,3 @@ class AsyncTaskPool(PoolBase, Executor):
     ) -> TaskGroup[Any]:
         """Make a group whose tasks must be over within *timeout*."""
         return self.group(on_error=on_error, timeout=timeout)
-
-
-class TaskGroup(Generic[T]):
-    """Tasks that are waited for together.
-
-    Leaving the ``with`` block waits for all of them, and raises their failures as an
-    `ExceptionGroup`; `wait` raises the first failure by itself. If the block itself
-    raises, the tasks are cancelled and waited for. Thread-safe: tasks of the group may
-    add tasks to it.
-
-    Args:
-        pool: Where the tasks run.
-        on_error: ``"cancel"``: the first failure cancels the tasks that have not
-            started, and asks the others to give up (`check_cancelled`). ``"collect"``:
-            all of them run.
-        timeout: When it has passed, counted from here, whatever is not over is
-            cancelled, and the wait raises `TimeoutError`.
-
-    >>> from asynctask import AsyncTaskPool
-    >>> with AsyncTaskPool(2) as pool, pool.group() as group:
-    ...     for n in range(3):
-    ...         _ = group.submit(pow, n, 2)
-    >>> group.results()
-    [0, 1, 4]
-    """
-
-    def __init__(
-        self,
-        pool: AsyncTaskPool,
-        *,
-        on_error: Literal["cancel", "collect"] = "cancel",
-        timeout: Duration | None = None,
-    ) -> None:
-        if on_error not in ("cancel", "collect"):
-            message = f"on_error must be one of 'cancel', 'collect', not {on_error!r}"
-            raise ValueError(message)
-        self._pool = pool
-        self._cancel_on_error = on_error == "cancel"
-        # Appending to a list and reading it are atomic, which is all that is asked of it.
-        self._tasks: list[AsyncTask[T]] = []
-        self._cancelled = False
-        self._deadline: float | None = None
-        self._alarm: AsyncTask[None] | None = None
-        if timeout is not None:
-            left = _seconds("timeout", timeout)
-            self._deadline = time.monotonic() + left
-            # For when nobody waits; who waits keeps the deadline himself.
-            self._alarm = pool.post_task(self.cancel, DelayTask(left), name="group deadline")
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> AsyncTask[T]:
-        """Post ``fn(*args, **kwargs)`` for a worker to run now."""
-        return self._add(self._pool.submit(fn, *args, **kwargs))
-
-    def post_task(
-        self,
-        callback: Callable[..., T],
-        /,
-        *options: DelayTask | IntervalTask,
-        args: Iterable[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        name: str | None = None,
-        context: Context | None = None,
-    ) -> AsyncTask[T]:
-        """Post as `AsyncTaskPool.post_task` does. A series keeps the group waiting."""
-        task = self._pool.post_task(
-            callback, *options, args=args, kwargs=kwargs, name=name, context=context
-        )
-        return self._add(task)
-
-    def _add(self, task: AsyncTask[T]) -> AsyncTask[T]:
-        self._tasks.append(task)
-        if self._cancelled:
-            task.cancel()
-        elif self._cancel_on_error:
-            task.add_done_callback(self._look)
-        return task
-
-    def _look(self, task: AsyncTask[T]) -> None:
-        if not task.cancelled() and task._exception is not None:
-            self.cancel()
-
-    def cancel(self) -> None:
-        """Cancel what has not started; ask what runs to give up (`check_cancelled`)."""
-        self._cancelled = True
-        for task in list(self._tasks):
-            task.cancel()
-
-    def wait(self, timeout: Duration | None = None) -> None:
-        """Wait until every task is over.
-
-        Raises:
-            TimeoutError: *timeout* passed first, or the group's own; in the second case
-                what was left has been cancelled.
-            CancelledError: The group was cancelled.
-            Exception: The first failure, in the order of posting.
-        """
-        self._wait(timeout)
-        for task in self._tasks:
-            if not task.cancelled():
-                error = task.exception()
-                if error is not None:
-                    raise error
-        if self._cancelled:
-            raise CancelledError
-
-    def _wait(self, timeout: Duration | None) -> None:
-        deadline = self._deadline
-        own = None if timeout is None else time.monotonic() + _seconds("timeout", timeout)
-        if own is not None:
-            deadline = own if deadline is None else min(deadline, own)
-        waited = 0
-        while waited < len(self._tasks):  # tasks may be added meanwhile
-            task = self._tasks[waited]
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            try:
-                task.exception(left)
-            except CancelledError:
-                pass
-            except TimeoutError:
-                if task.done():
-                    continue
-                if deadline != own:
-                    self.cancel()
-                raise
-            waited += 1
-        if self._alarm is not None:
-            self._alarm.cancel()
-
-    def results(self) -> list[T]:
-        """Wait for every task, and give their results in the order of posting.
-
-        Raises:
-            Exception: As `wait` does.
-        """
-        self.wait()
-        return [task.result() for task in self._tasks]
-
-    def __enter__(self) -> TaskGroup[T]:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self.cancel()
-        try:
-            self._wait(None)
-        except TimeoutError:
-            if kind is None:
-                raise
-        if kind is not None:
-            return
-        failures = [
-            failure
-            for task in self._tasks
-            if not task.cancelled() and (failure := task.exception()) is not None
-        ]
-        if failures:
-            message = f"{len(failures)} of {len(self._tasks)} tasks failed"
-            raise BaseExceptionGroup(message, failures)
-        if self._cancelled:
-            raise CancelledError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +27,8 @@ class AsyncTask(TaskBase[T], Future[T]):  # type: ignore[override]  # the state 
     stopped, or has had all its runs; its result is then that of its last run, or
     `CancelledError` if it was stopped.
 
+    In a coroutine, ``await task`` waits without blocking the loop.
+
     >>> import asynctask
     >>> asynctask.post_task(lambda: 6 * 7).result()
     42
@@ -37,4 +38,12 @@ class AsyncTask(TaskBase[T], Future[T]):  # type: ignore[override]  # the state 
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait in a coroutine; cancelling the wait cancels a task that has not started."""
-        return asyncio.wrap_future(self).__await__()
+        if not self.done():
+            from asynctask._loops import finish  # noqa: PLC0415  # whoever awaits has asyncio
+
+            yield from finish(self).__await__()
+        if self.cancelled():
+            from asyncio import CancelledError  # noqa: PLC0415  # as `asyncio.wrap_future` does
+
+            raise CancelledError
+        return self.result()

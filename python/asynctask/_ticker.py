@@ -48,6 +48,24 @@ class Ticker:
         self._seen = wanted if self._catches_up else max(wanted, task.called_times())
         return self._seen
 
+    def __aiter__(self) -> Ticker:
+        return self
+
+    async def __anext__(self) -> int:
+        """Like `__next__`, for ``async for``: the loop's own timer wakes it."""
+        import asyncio  # noqa: PLC0415  # for the sake of programs without it
+
+        wanted = self._seen + 1
+        task = self._task
+        while task.called_times() < wanted:
+            if task.done():
+                raise StopAsyncIteration
+            # The loop may round to its own clock, so look again. A tick that is due has a
+            # moment between leaving the wheel and being counted.
+            await asyncio.sleep(task._remaining() or 0)
+        self._seen = wanted if self._catches_up else max(wanted, task.called_times())
+        return self._seen
+
     def stop(self) -> None:
         """End the ticks, and every loop over them."""
         self._task.stop()

@@ -164,30 +164,42 @@ fn wrong_type(argument: &str, value: &Bound<'_, PyAny>) -> PyErr {
 
 /// A whole number of at least `least`.
 pub(super) fn count(argument: &str, value: &Bound<'_, PyAny>, least: u64) -> PyResult<u64> {
-    if value.is_instance_of::<PyBool>() || value.is_instance_of::<PyFloat>() {
-        return Err(PyTypeError::new_err(format!(
-            "{argument} must be a whole number, not {}",
-            repr(value)
+    let number = whole(argument, value)?;
+    if number < i128::from(least) {
+        return Err(PyValueError::new_err(format!(
+            "{argument} must be at least {least}, not {number}"
         )));
     }
-    let number = value.extract::<i128>().map_err(|_| {
+    u64::try_from(number).map_err(|_| too_large(argument, value))
+}
+
+/// A whole number.
+pub(super) fn whole(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<i128> {
+    let wrong = || {
         PyTypeError::new_err(format!(
             "{argument} must be a whole number, not {}",
             repr(value)
         ))
-    })?;
-    u64::try_from(number)
-        .ok()
-        .filter(|&number| number >= least)
-        .ok_or_else(|| {
-            PyValueError::new_err(format!("{argument} must be at least {least}, not {number}"))
-        })
+    };
+    if value.is_instance_of::<PyBool>() || value.is_instance_of::<PyFloat>() {
+        return Err(wrong());
+    }
+    value.extract::<i128>().map_err(|error| {
+        if error.is_instance_of::<PyOverflowError>(value.py()) {
+            too_large(argument, value)
+        } else {
+            wrong()
+        }
+    })
+}
+
+fn too_large(argument: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    PyValueError::new_err(format!("{argument} is too large: {}", repr(value)))
 }
 
 /// [`count`] for sizes, of which there is a most.
 pub(super) fn size(argument: &str, value: &Bound<'_, PyAny>, least: u64) -> PyResult<usize> {
-    usize::try_from(count(argument, value, least)?)
-        .map_err(|_| PyValueError::new_err(format!("{argument} is too large: {}", repr(value))))
+    usize::try_from(count(argument, value, least)?).map_err(|_| too_large(argument, value))
 }
 
 /// One of a few words.

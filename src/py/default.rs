@@ -13,12 +13,20 @@ use super::convert::{self, Least};
 use super::hooks::Hooks;
 use super::pool::{Extra, PoolBase};
 use super::task::{self, TaskBase, interrupted};
+use crate::fork::Birth;
 use crate::sync::{Mutex, Parked, Parker, lock};
 
 struct Default {
     pool: Py<PoolBase>,
-    /// Somebody has used it, so it can no longer be replaced.
-    used: bool,
+    /// The process in which somebody has used it, so that it can no longer be replaced there. A
+    /// forked child begins with an unused one.
+    used: Option<Birth>,
+}
+
+impl Default {
+    fn is_used(&self) -> bool {
+        self.used.is_some_and(|used| !used.is_inherited())
+    }
 }
 
 static DEFAULT: Mutex<Option<Default>> = Mutex::new(None);
@@ -29,14 +37,14 @@ const QUEUE_SIZE: usize = 10_000;
 
 fn default_pool(py: Python<'_>) -> PyResult<Py<PoolBase>> {
     if let Some(default) = &mut *lock(&DEFAULT) {
-        default.used = true;
+        default.used = Some(Birth::now());
         return Ok(default.pool.clone_ref(py));
     }
     let new = make(py, &PyDict::new(py))?;
     let mut slot = lock(&DEFAULT);
     match &mut *slot {
         Some(default) => {
-            default.used = true;
+            default.used = Some(Birth::now());
             let pool = default.pool.clone_ref(py);
             drop(slot);
             drop(new);
@@ -45,7 +53,7 @@ fn default_pool(py: Python<'_>) -> PyResult<Py<PoolBase>> {
         empty @ None => {
             *empty = Some(Default {
                 pool: new.clone_ref(py),
-                used: true,
+                used: Some(Birth::now()),
             });
             Ok(new)
         }
@@ -77,6 +85,9 @@ fn make(py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<Py<PoolBase>> {
 ///     kwargs: Keyword arguments for the callback.
 ///     name: For logs; ``task-`` and a number by default.
 ///     context: The `contextvars.Context` to run in, instead of a copy of the poster's.
+///     executor: A `concurrent.futures.Executor` that runs the callback when it is due. The
+///         handle, its deadlines and its cancelling stay here.
+///     loop: The event loop on which a coroutine function runs; the running one by default.
 ///
 /// Returns:
 ///     The task's handle. It may be dropped.
@@ -90,7 +101,12 @@ fn make(py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<Py<PoolBase>> {
 /// >>> asynctask.post_task(pow, args=(2, 10)).result()
 /// 1024
 #[pyfunction]
-#[pyo3(signature = (callback, /, *options, args=None, kwargs=None, name=None, context=None))]
+#[pyo3(signature = (callback, /, *options, args=None, kwargs=None, name=None, context=None,
+                    executor=None, r#loop=None))]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "they are the function's keywords"
+)]
 pub(super) fn post_task<'py>(
     callback: &Bound<'py, PyAny>,
     options: &Bound<'py, PyTuple>,
@@ -98,18 +114,19 @@ pub(super) fn post_task<'py>(
     kwargs: Option<&Bound<'py, PyAny>>,
     name: Option<&Bound<'py, PyAny>>,
     context: Option<&Bound<'py, PyAny>>,
+    executor: Option<&Bound<'py, PyAny>>,
+    r#loop: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, TaskBase>> {
     let pool = default_pool(callback.py())?;
-    pool.get().post(
-        callback,
-        options,
-        &Extra {
-            args,
-            kwargs,
-            name,
-            context,
-        },
-    )
+    let extra = Extra {
+        args,
+        kwargs,
+        name,
+        context,
+        executor,
+        event_loop: r#loop,
+    };
+    pool.get().post(callback, options, &extra)
 }
 
 /// Give the default pool, making it if need be.
@@ -148,13 +165,13 @@ pub(super) fn set_work_pool_options(
     }
     let new = make(py, &options)?;
     let mut slot = lock(&DEFAULT);
-    let refused = slot.as_ref().is_some_and(|default| default.used);
+    let refused = slot.as_ref().is_some_and(Default::is_used);
     let old = if refused {
         None
     } else {
         slot.replace(Default {
             pool: new,
-            used: false,
+            used: None,
         })
     };
     drop(slot);
@@ -174,7 +191,7 @@ pub(super) fn _wait_and_exit(py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>)
     let pool = {
         let slot = lock(&DEFAULT);
         slot.as_ref()
-            .filter(|default| default.used)
+            .filter(|default| default.is_used())
             .map(|default| default.pool.clone_ref(py))
     };
     match pool {

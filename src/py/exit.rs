@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use super::errors::PoolShutdown;
 use super::task::{PyJob, interrupted};
 use crate::error::Error;
+use crate::fork;
 use crate::scheduler::Engine;
 use crate::sync::{Mutex, lock};
 
@@ -30,7 +31,7 @@ static EXITING: AtomicBool = AtomicBool::new(false);
 pub(super) fn register(py: Python<'_>, engine: &Arc<Engine<PyJob>>) {
     {
         let mut engines = lock(&ENGINES);
-        engines.retain(|engine| engine.strong_count() > 0);
+        engines.retain(|engine| engine.strong_count() > 0); // drops no engine, only the count
         engines.push(Arc::downgrade(engine));
     }
     if EXITING.load(Ordering::SeqCst) {
@@ -54,11 +55,8 @@ pub(super) fn join(
     engine: &Arc<Engine<PyJob>>,
     deadline: Option<Instant>,
 ) -> PyResult<bool> {
-    if engine.pool().is_worker() {
-        return Ok(true);
-    }
     let mut raised = None;
-    let joined = py.detach(|| engine.pool().join(deadline, &mut interrupted(&mut raised)));
+    let joined = py.detach(|| engine.join(deadline, &mut interrupted(&mut raised)));
     engine.sweep(py);
     match (joined, raised) {
         (_, Some(error)) => Err(error),
@@ -69,7 +67,11 @@ pub(super) fn join(
 }
 
 fn engines() -> Vec<Arc<Engine<PyJob>>> {
-    lock(&ENGINES).iter().filter_map(Weak::upgrade).collect()
+    let engines: Vec<_> = lock(&ENGINES).iter().filter_map(Weak::upgrade).collect();
+    engines
+        .into_iter()
+        .filter(|engine| !engine.is_inherited())
+        .collect()
 }
 
 /// Step 1.
@@ -95,4 +97,10 @@ pub(super) fn _stop_at_exit(py: Python<'_>) {
     for engine in engines() {
         engine.close(false, py);
     }
+}
+
+/// Called in a forked child, by `os.register_at_fork`.
+#[pyfunction]
+pub(super) fn _after_fork_in_child() {
+    fork::after_fork_in_child();
 }

@@ -18,20 +18,21 @@ pub(super) struct Hooks {
     pub(super) pool_class: Py<PyType>,
     /// `threading.Condition`.
     pub(super) condition_class: Py<PyAny>,
-    log: Py<PyAny>,
+    functions: Py<PyAny>,
 }
 
 static HOOKS: PyOnceLock<Hooks> = PyOnceLock::new();
 
-/// Called by the package when it is imported. `log` is a module with the functions called below.
+/// Called by the package when it is imported. `functions` is a module with those
+/// called below.
 #[pyfunction]
 pub(super) fn _install(
     task_class: Bound<'_, PyType>,
     pool_class: Bound<'_, PyType>,
     condition_class: Bound<'_, PyAny>,
-    log: Bound<'_, PyAny>,
+    functions: Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let py = log.py();
+    let py = functions.py();
     // What `new_task` relies on.
     if !task_class.is_subclass_of::<TaskBase>()? || !pool_class.is_subclass_of::<PoolBase>()? {
         return Err(PyTypeError::new_err(
@@ -42,7 +43,7 @@ pub(super) fn _install(
         task_class: task_class.unbind(),
         pool_class: pool_class.unbind(),
         condition_class: condition_class.unbind(),
-        log: log.unbind(),
+        functions: functions.unbind(),
     };
     // A second import finds the first one's classes, as everybody else does.
     let _ = HOOKS.set(py, hooks);
@@ -58,43 +59,72 @@ impl Hooks {
 
     /// Tells Python's `threading` about the calling worker.
     pub(super) fn register_thread(py: Python<'_>, name: &str) {
-        Self::tell(py, "register_thread", |log, method| {
-            log.call_method1(method, (name,))
+        Self::tell(py, "register_thread", |module, method| {
+            module.call_method1(method, (name,))
         });
     }
 
     /// Takes [`register_thread`](Self::register_thread) back.
     pub(super) fn unregister_thread(py: Python<'_>) {
-        Self::tell(py, "unregister_thread", |log, method| {
-            log.call_method0(method)
+        Self::tell(py, "unregister_thread", |module, method| {
+            module.call_method0(method)
         });
+    }
+
+    /// Something that has callbacks run by `executor`.
+    pub(super) fn on_executor(py: Python<'_>, executor: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        Ok(Self::ask(py)?
+            .call_method1("on_executor", (executor,))?
+            .unbind())
+    }
+
+    /// Something that has coroutine functions run on `event_loop`, or on the running loop.
+    pub(super) fn on_loop(
+        py: Python<'_>,
+        event_loop: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        Ok(Self::ask(py)?
+            .call_method1("on_loop", (event_loop,))?
+            .unbind())
+    }
+
+    /// Whether calling it gives a coroutine.
+    pub(super) fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let functions = Self::ask(callback.py())?;
+        functions
+            .call_method1("is_coroutine_function", (callback,))?
+            .extract()
+    }
+
+    fn ask(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+        Ok(Self::get(py)?.functions.bind(py))
     }
 
     /// Nobody looked at a failure while its handle lived.
     pub(super) fn log_unseen(py: Python<'_>, name: &str, error: &Bound<'_, PyAny>) {
-        Self::tell(py, "log_unseen", |log, method| {
-            log.call_method1(method, (name, error))
+        Self::tell(py, "log_unseen", |module, method| {
+            module.call_method1(method, (name, error))
         });
     }
 
     /// A run of a series failed.
     pub(super) fn log_run(py: Python<'_>, name: &str, error: &Bound<'_, PyAny>) {
-        Self::tell(py, "log_run", |log, method| {
-            log.call_method1(method, (name, error))
+        Self::tell(py, "log_run", |module, method| {
+            module.call_method1(method, (name, error))
         });
     }
 
     /// A done-callback failed.
     pub(super) fn log_callback(py: Python<'_>, task: &Bound<'_, PyAny>, error: &PyErr) {
-        Self::tell(py, "log_callback", |log, method| {
-            log.call_method1(method, (task, error.value(py)))
+        Self::tell(py, "log_callback", |module, method| {
+            module.call_method1(method, (task, error.value(py)))
         });
     }
 
     /// The initializer failed.
     pub(super) fn log_initializer(py: Python<'_>, error: &PyErr) {
-        Self::tell(py, "log_initializer", |log, method| {
-            log.call_method1(method, (error.value(py),))
+        Self::tell(py, "log_initializer", |module, method| {
+            module.call_method1(method, (error.value(py),))
         });
     }
 
@@ -104,8 +134,8 @@ impl Hooks {
         method: &'static str,
         call: impl FnOnce(&Bound<'py, PyAny>, &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>>,
     ) {
-        let result =
-            Self::get(py).and_then(|hooks| call(hooks.log.bind(py), &PyString::intern(py, method)));
+        let result = Self::get(py)
+            .and_then(|hooks| call(hooks.functions.bind(py), &PyString::intern(py, method)));
         if let Err(error) = result {
             error.write_unraisable(py, None);
         }

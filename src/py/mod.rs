@@ -50,7 +50,7 @@ mod _asynctask {
         reset_default_pool, set_work_pool_options, sleep,
     };
     #[pymodule_export]
-    use super::exit::{_drain_at_exit, _stop_at_exit};
+    use super::exit::{_after_fork_in_child, _drain_at_exit, _stop_at_exit};
     #[pymodule_export]
     use super::hooks::_install;
     #[pymodule_export]

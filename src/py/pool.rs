@@ -4,24 +4,30 @@
 //! engine behind it alive, so dropping the pool loses nothing that was accepted.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyContext, PyDict, PyMapping, PyString, PyTuple};
+use pyo3::types::{
+    PyCFunction, PyContext, PyDict, PyFunction, PyMapping, PyString, PyTuple, PyType,
+};
 
 use super::callback;
 use super::convert::{self, Least};
 use super::exit;
+use super::hooks::Hooks;
 use super::options::{Interval, Plan};
 use super::runner::{self, Initializer, PyRunner};
-use super::task::{Call, PyJob, TaskBase, interrupted, new_task};
+use super::task::{Call, Place, PyJob, TaskBase, interrupted, new_task};
 use super::testing::ManualClock;
 use crate::clock::{Clock, nanos};
 use crate::error::Error;
 use crate::pool::{Pool, PoolOptions};
-use crate::scheduler::{Engine, OnFull, Options};
+use crate::scheduler::{Engine, Job, OnFull, Options};
 use crate::series::Series;
+use crate::sync::{Mutex, lock};
 use crate::task::Task;
 use crate::wheel::{Tier, Tiers};
 
@@ -36,9 +42,41 @@ const POLICIES: &[(&str, OnFull)] = &[
 /// The native half of `AsyncTaskPool`; see there for what its methods promise.
 #[pyclass(frozen, subclass, weakref, module = "asynctask._asynctask")]
 pub(super) struct PoolBase {
-    pub(super) engine: Arc<Engine<PyJob>>,
-    runner: Arc<PyRunner>,
+    first: Works,
+    /// In a forked child, what stands for `first`.
+    reborn: Mutex<Option<Works>>,
+    options: Options,
+    initializer: Option<Initializer>,
+    /// `shutdown` was called; a child of a pool that is shut down is born shut down.
+    is_shut: AtomicBool,
     propagate_context: bool,
+    /// Runs every callback of this pool, if it is not the pool itself.
+    place: Option<Py<PyAny>>,
+}
+
+/// An engine and the runner of its workers.
+#[derive(Clone)]
+struct Works {
+    engine: Arc<Engine<PyJob>>,
+    runner: Arc<PyRunner>,
+}
+
+impl Works {
+    fn new(
+        py: Python<'_>,
+        options: &Options,
+        initializer: Option<&Initializer>,
+        is_shut: bool,
+    ) -> Self {
+        let runner = Arc::new(PyRunner::new(initializer.map(|it| it.clone_ref(py))));
+        let engine = Engine::new(options, Arc::<PyRunner>::clone(&runner));
+        runner.belong_to(&engine);
+        exit::register(py, &engine);
+        if is_shut {
+            engine.close(true, py);
+        }
+        Self { engine, runner }
+    }
 }
 
 /// The keywords of `post_task` that are not options.
@@ -47,9 +85,40 @@ pub(super) struct Extra<'a, 'py> {
     pub(super) kwargs: Option<&'a Bound<'py, PyAny>>,
     pub(super) name: Option<&'a Bound<'py, PyAny>>,
     pub(super) context: Option<&'a Bound<'py, PyAny>>,
+    pub(super) executor: Option<&'a Bound<'py, PyAny>>,
+    pub(super) event_loop: Option<&'a Bound<'py, PyAny>>,
 }
 
 impl PoolBase {
+    /// The engine of this process.
+    pub(super) fn engine(&self, py: Python<'_>) -> Arc<Engine<PyJob>> {
+        self.works(py).engine
+    }
+
+    fn works(&self, py: Python<'_>) -> Works {
+        if !self.first.engine.is_inherited() {
+            return self.first.clone();
+        }
+        if let Some(works) = &*lock(&self.reborn)
+            && !works.engine.is_inherited()
+        {
+            return works.clone();
+        }
+        // Made outside the lock; of two that are made at once, one is thrown away unused.
+        let is_shut = self.is_shut.load(Ordering::Relaxed);
+        let new = Works::new(py, &self.options, self.initializer.as_ref(), is_shut);
+        let mut reborn = lock(&self.reborn);
+        match &*reborn {
+            Some(works) if !works.engine.is_inherited() => works.clone(),
+            _ => {
+                let old = reborn.replace(new.clone());
+                drop(reborn);
+                drop(old);
+                new
+            }
+        }
+    }
+
     /// `post_task`, with everything.
     pub(super) fn post<'py>(
         &self,
@@ -80,7 +149,50 @@ impl PoolBase {
             kwargs: kwargs.map(Bound::unbind),
             context,
         };
-        self.start(py, &plan, Some(call), name)
+        let place = self.place(callback, extra.executor, extra.event_loop)?;
+        self.start(py, &plan, Some(call), name, place)
+    }
+
+    /// Who runs `callback`, if not a worker.
+    fn place(
+        &self,
+        callback: &Bound<'_, PyAny>,
+        executor: Option<&Bound<'_, PyAny>>,
+        event_loop: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Place>> {
+        let py = callback.py();
+        let is_coroutine_function = is_coroutine_function(callback)?;
+        if let Some(executor) = executor {
+            if is_coroutine_function || event_loop.is_some() {
+                return Err(PyTypeError::new_err(format!(
+                    "executor must not be given with a loop or a coroutine function, but callback \
+                     is {}",
+                    convert::repr(callback)
+                )));
+            }
+            return Ok(Some(Place {
+                starter: Hooks::on_executor(py, executor)?,
+                is_awaited: true,
+            }));
+        }
+        if is_coroutine_function {
+            let starter = Hooks::on_loop(py, event_loop)?;
+            return Ok(Some(Place {
+                starter,
+                is_awaited: false,
+            }));
+        }
+        if event_loop.is_some() {
+            return Err(PyTypeError::new_err(format!(
+                "loop is for coroutine functions, and callback is {}",
+                convert::repr(callback)
+            )));
+        }
+        let default = self.place.as_ref();
+        Ok(default.map(|place| Place {
+            starter: place.clone_ref(py),
+            is_awaited: true,
+        }))
     }
 
     /// Posts what the checked arguments say.
@@ -90,15 +202,16 @@ impl PoolBase {
         plan: &Plan,
         call: Option<Call>,
         name: Option<Py<PyString>>,
+        place: Option<Place>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        self.check_usable()?;
-        let engine = &self.engine;
+        let Works { engine, runner } = self.works(py);
+        check_usable(&runner)?;
         if plan.interval.is_none()
             && plan.delay.is_none_or(|delay| delay.is_zero())
             && call.is_some()
         {
-            let task = new_task(py, engine, Task::one_shot(), call, name)?;
-            self.post_now(py, PyJob(task.clone().unbind()))?;
+            let task = new_task(py, engine, Task::one_shot(), call, name, place)?;
+            post_now(py, PyJob(task.clone().unbind()))?;
             return Ok(task);
         }
         let now = engine.now();
@@ -115,21 +228,11 @@ impl PoolBase {
             }
         };
         let deadline = now.saturating_add(nanos(plan.delay.unwrap_or_default()));
-        let task = new_task(py, engine, task, call, name)?;
-        engine
-            .post_at(PyJob(task.clone().unbind()), deadline, py)
-            .map_err(exit::explain)?;
+        let task = new_task(py, engine, task, call, name, place)?;
+        let job = PyJob(task.clone().unbind());
+        let engine = Arc::clone(job.engine());
+        engine.post_at(job, deadline, py).map_err(exit::explain)?;
         Ok(task)
-    }
-
-    fn post_now(&self, py: Python<'_>, job: PyJob) -> PyResult<()> {
-        let mut raised = None;
-        let mut wait_for_room =
-            |pool: &Pool<PyJob>| py.detach(|| pool.wait_for_room(&mut interrupted(&mut raised)));
-        match self.engine.post(job, py, &mut wait_for_room) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(raised.unwrap_or_else(|| exit::explain(error))),
-        }
     }
 
     fn call<'py>(
@@ -156,24 +259,49 @@ impl PoolBase {
         }
     }
 
-    fn check_usable(&self) -> PyResult<()> {
-        if self.runner.is_broken() {
-            Err(runner::broken())
-        } else {
-            Ok(())
-        }
+    fn close(&self, py: Python<'_>, drain: bool) -> Arc<Engine<PyJob>> {
+        self.is_shut.store(true, Ordering::Relaxed);
+        let engine = self.engine(py);
+        engine.close(drain, py);
+        engine
     }
+}
 
-    /// Waits for the workers to end; `false`: `timeout` was not enough. On a worker of the same
-    /// pool it does not wait, for it would wait for itself.
-    pub(super) fn join(
-        &self,
-        py: Python<'_>,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
-        let deadline = convert::deadline(timeout)?;
-        exit::join(py, &self.engine, deadline)
+fn check_usable(runner: &PyRunner) -> PyResult<()> {
+    if runner.is_broken() {
+        Err(runner::broken())
+    } else {
+        Ok(())
     }
+}
+
+fn post_now(py: Python<'_>, job: PyJob) -> PyResult<()> {
+    let engine = Arc::clone(job.engine());
+    let mut raised = None;
+    let mut wait_for_room =
+        |pool: &Pool<PyJob>| py.detach(|| pool.wait_for_room(&mut interrupted(&mut raised)));
+    match engine.post(job, py, &mut wait_for_room) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(raised.unwrap_or_else(|| exit::explain(error))),
+    }
+}
+
+/// Whether calling it gives a coroutine, as far as can be told without calling it. A plain function,
+/// which nearly every callback is, costs the look at one attribute.
+fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// `inspect.CO_COROUTINE`.
+    const CO_COROUTINE: u32 = 0x80;
+
+    let py = callback.py();
+    if let Ok(function) = callback.cast_exact::<PyFunction>() {
+        let code = function.getattr(intern!(py, "__code__"))?;
+        let flags: u32 = code.getattr(intern!(py, "co_flags"))?.extract()?;
+        return Ok(flags & CO_COROUTINE != 0);
+    }
+    if callback.is_exact_instance_of::<PyCFunction>() || callback.is_exact_instance_of::<PyType>() {
+        return Ok(false);
+    }
+    Hooks::is_coroutine_function(callback)
 }
 
 #[pymethods]
@@ -181,7 +309,7 @@ impl PoolBase {
     #[new]
     #[pyo3(signature = (max_workers=None, thread_name_prefix=None, initializer=None, initargs=None,
                         *, min_workers=None, idle_timeout=None, queue_size=None, on_full=None,
-                        propagate_context=true, tiers=None, clock=None))]
+                        propagate_context=true, tiers=None, clock=None, executor=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "they are the constructor's keywords"
@@ -199,6 +327,7 @@ impl PoolBase {
         propagate_context: bool,
         tiers: Option<&Bound<'_, PyAny>>,
         clock: Option<&Bound<'_, ManualClock>>,
+        executor: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let mut pool = PoolOptions::default();
         if let Some(max_workers) = max_workers {
@@ -260,14 +389,17 @@ impl PoolBase {
             tiers: tiers.map_or_else(|| Ok(Tiers::default()), checked_tiers)?,
             clock: clock.map(|clock| clock.get().clock() as Arc<dyn Clock>),
         };
-        let runner = Arc::new(PyRunner::new(initializer));
-        let engine = Engine::new(&options, Arc::<PyRunner>::clone(&runner));
-        runner.belong_to(&engine);
-        exit::register(py, &engine);
+        let place = executor
+            .map(|executor| Hooks::on_executor(py, executor))
+            .transpose()?;
         Ok(Self {
-            engine,
-            runner,
+            first: Works::new(py, &options, initializer.as_ref(), false),
+            reborn: Mutex::new(None),
+            options,
+            initializer,
+            is_shut: AtomicBool::new(false),
             propagate_context,
+            place,
         })
     }
 
@@ -291,7 +423,8 @@ impl PoolBase {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, TaskBase>> {
         let call = self.call(r#fn, args, kwargs)?;
-        self.start(r#fn.py(), &Plan::default(), Some(call), None)
+        let place = self.place(r#fn, None, None)?;
+        self.start(r#fn.py(), &Plan::default(), Some(call), None, place)
     }
 
     /// Like `submit`, but give ``None`` when the queue is full, whatever ``on_full`` says.
@@ -304,17 +437,27 @@ impl PoolBase {
     ) -> PyResult<Option<Bound<'py, TaskBase>>> {
         let py = r#fn.py();
         let call = self.call(r#fn, args, kwargs)?;
-        self.check_usable()?;
-        let task = new_task(py, &self.engine, Task::one_shot(), Some(call), None)?;
-        let posted = self
-            .engine
+        let place = self.place(r#fn, None, None)?;
+        let Works { engine, runner } = self.works(py);
+        check_usable(&runner)?;
+        let task = new_task(
+            py,
+            Arc::clone(&engine),
+            Task::one_shot(),
+            Some(call),
+            None,
+            place,
+        )?;
+        let posted = engine
             .try_post(PyJob(task.clone().unbind()), py)
             .map_err(exit::explain)?;
         Ok(posted.then_some(task))
     }
 
     /// Post a task to this pool; see `asynctask.post_task`.
-    #[pyo3(signature = (callback, /, *options, args=None, kwargs=None, name=None, context=None))]
+    #[pyo3(signature = (callback, /, *options, args=None, kwargs=None, name=None, context=None,
+                        executor=None, r#loop=None))]
+    #[expect(clippy::too_many_arguments, reason = "they are the method's keywords")]
     fn post_task<'py>(
         &self,
         callback: &Bound<'py, PyAny>,
@@ -323,17 +466,18 @@ impl PoolBase {
         kwargs: Option<&Bound<'py, PyAny>>,
         name: Option<&Bound<'py, PyAny>>,
         context: Option<&Bound<'py, PyAny>>,
+        executor: Option<&Bound<'py, PyAny>>,
+        r#loop: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        self.post(
-            callback,
-            options,
-            &Extra {
-                args,
-                kwargs,
-                name,
-                context,
-            },
-        )
+        let extra = Extra {
+            args,
+            kwargs,
+            name,
+            context,
+            executor,
+            event_loop: r#loop,
+        };
+        self.post(callback, options, &extra)
     }
 
     /// Post a task for a worker to run now.
@@ -388,6 +532,7 @@ impl PoolBase {
             },
             None,
             None,
+            None,
         )
     }
 
@@ -398,12 +543,13 @@ impl PoolBase {
         py: Python<'py>,
         options: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        self.start(py, &Plan::of(options)?, None, None)
+        self.start(py, &Plan::of(options)?, None, None, None)
     }
 
     /// Change the most workers at a time. A worker beyond the new limit leaves after its task.
     fn resize(&self, max_workers: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.engine
+        let py = max_workers.py();
+        self.engine(py)
             .pool()
             .resize(convert::size("max_workers", max_workers, 1)?);
         Ok(())
@@ -418,9 +564,9 @@ impl PoolBase {
     ///     cancel_futures: Cancel the tasks in the queue as well.
     #[pyo3(signature = (wait=true, *, cancel_futures=false))]
     fn shutdown(&self, py: Python<'_>, wait: bool, cancel_futures: bool) -> PyResult<()> {
-        self.engine.close(!cancel_futures, py);
+        let engine = self.close(py, !cancel_futures);
         if wait {
-            self.join(py, None)?;
+            exit::join(py, &engine, None)?;
         }
         Ok(())
     }
@@ -432,18 +578,18 @@ impl PoolBase {
     #[pyo3(signature = (timeout=None))]
     fn wait_and_exit(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         // Checked first: a refused call must not have stopped anything.
-        convert::deadline(timeout)?;
-        self.engine.close(true, py);
-        let in_time = self.join(py, timeout)?;
+        let deadline = convert::deadline(timeout)?;
+        let engine = self.close(py, true);
+        let in_time = exit::join(py, &engine, deadline)?;
         if !in_time {
-            self.engine.close(false, py);
+            engine.close(false, py);
         }
         Ok(in_time)
     }
 
     /// The fields of `PoolStats`, in order.
     fn _stats(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
-        let stats = self.engine.stats();
+        let stats = self.engine(py).stats();
         let fields = [
             stats.pool.max_workers as u64,
             stats.pool.running as u64,
@@ -477,7 +623,8 @@ impl PoolBase {
             kwargs: None,
             context: self.capture_context(py)?,
         };
-        self.start(py, plan, Some(call), None)
+        let place = self.place(callback, None, None)?;
+        self.start(py, plan, Some(call), None, place)
     }
 }
 
@@ -485,7 +632,14 @@ impl Drop for PoolBase {
     fn drop(&mut self) {
         // Nobody can post any more: once idle, every worker may leave. Tasks that are posted
         // already run as they would have.
-        self.engine.pool().release_min_workers();
+        for works in [Some(&self.first), lock(&self.reborn).as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            if !works.engine.is_inherited() {
+                works.engine.pool().release_min_workers();
+            }
+        }
     }
 }
 

@@ -44,6 +44,15 @@ pub(super) struct Initializer {
     pub(super) args: Py<PyTuple>,
 }
 
+impl Initializer {
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            callback: self.callback.clone_ref(py),
+            args: self.args.clone_ref(py),
+        }
+    }
+}
+
 /// The runner of one pool.
 #[derive(Default)]
 pub(super) struct PyRunner {

@@ -25,7 +25,7 @@ use super::errors::{BrokenPool, CancelledError, InvalidStateError};
 use super::hooks::Hooks;
 use crate::clock::nanos;
 use crate::error::Error;
-use crate::scheduler::{self, Engine, Job};
+use crate::scheduler::{self, Engine, Job, Outcome};
 use crate::sync::{Mutex, lock};
 use crate::task::{Cancel, Goal, Phase, Task, View};
 
@@ -66,9 +66,24 @@ enum Stage {
 struct Extras {
     name: Option<Py<PyString>>,
     callbacks: Vec<Py<PyAny>>,
+    /// Who runs the callback, if that is not a worker of the pool.
+    place: Option<Place>,
+    /// A run is going on there.
+    away: bool,
+    /// What that run can be cancelled by.
+    remote: Option<Py<PyAny>>,
     /// The `_condition` and `_waiters` of a `Future`, made when somebody looks.
     condition: Option<Py<PyAny>>,
     waiters: Option<Py<PyList>>,
+}
+
+/// Where a callback is run, if not on a worker: an object of the package's Python files with a
+/// method `start(task, callback, args, kwargs, context)`, which has the run end with one of the
+/// task's `_complete`, `_fail` and `_complete_cancelled`.
+pub(super) struct Place {
+    pub(super) starter: Py<PyAny>,
+    /// Whether the pool's shutdown waits for the run. A loop's may need the very thread that waits.
+    pub(super) is_awaited: bool,
 }
 
 struct Body {
@@ -85,25 +100,31 @@ pub(crate) struct TaskBase {
     body: Mutex<Body>,
     /// Somebody has seen the failure, or it has been logged.
     seen: AtomicBool,
+    /// It has a [`Place`] that is awaited.
+    is_handed_over: bool,
 }
 
 /// Makes a handle.
 pub(super) fn new_task<'py>(
     py: Python<'py>,
-    engine: &Arc<Engine<PyJob>>,
+    engine: Arc<Engine<PyJob>>,
     task: Task,
     call: Option<Call>,
     name: Option<Py<PyString>>,
+    place: Option<Place>,
 ) -> PyResult<Bound<'py, TaskBase>> {
-    let extras = name.map(|name| {
+    let is_handed_over = place.as_ref().is_some_and(|place| place.is_awaited);
+    let extras = (name.is_some() || place.is_some()).then(|| {
         Box::new(Extras {
-            name: Some(name),
+            name,
+            place,
             ..Extras::default()
         })
     });
     let base = TaskBase {
         task,
-        engine: Arc::clone(engine),
+        engine,
+        is_handed_over,
         number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
         body: Mutex::new(Body {
             stage: call.map_or(Stage::Empty, Stage::Call),
@@ -140,8 +161,15 @@ pub(super) fn current(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
 }
 
 impl TaskBase {
+    /// The task's state. To a forked child, what its parent has not finished is cancelled: nobody
+    /// here will ever run it, so nobody must wait for it.
     pub(super) fn view(&self) -> View {
-        self.task.view()
+        let view = self.task.view();
+        if !view.is_over() && self.engine.is_inherited() {
+            view.as_cancelled()
+        } else {
+            view
+        }
     }
 
     pub(super) fn shown_name(&self, py: Python<'_>) -> String {
@@ -162,7 +190,7 @@ impl TaskBase {
     fn wait(slf: &Bound<'_, Self>, goal: Goal, deadline: Option<Instant>) -> PyResult<View> {
         let py = slf.py();
         let this = slf.get();
-        let view = this.task.view();
+        let view = this.view();
         if view.is_over() {
             return Ok(view);
         }
@@ -208,15 +236,37 @@ impl TaskBase {
         // In this order: an end that comes after the first line finds the flag, takes the lock
         // after us, and then finds what is registered.
         self.task.watch();
-        if self.task.view().is_over() {
+        if self.view().is_over() {
             return false;
         }
         register(body.extras.get_or_insert_default());
         true
     }
 
+    /// Takes the mark that a run is going on elsewhere; only who gets it may end the run.
+    fn take_away(&self) -> bool {
+        self.with_extras(|extras| std::mem::take(&mut extras.away))
+    }
+
+    /// Ends a run that went on elsewhere.
+    fn complete(slf: &Bound<'_, Self>, outcome: Outcome<Py<PyAny>, PyErr>) -> PyResult<()> {
+        let this = slf.get();
+        if this.engine.is_inherited() {
+            return Ok(()); // the parent's
+        }
+        if !this.take_away() {
+            return Err(InvalidStateError::new_err(
+                "no run of this task is going on elsewhere",
+            ));
+        }
+        let remote = this.with_extras(|extras| extras.remote.take());
+        drop(remote);
+        scheduler::complete(PyJob(slf.clone().unbind()), slf.py(), outcome);
+        Ok(())
+    }
+
     fn state(&self) -> &'static str {
-        match self.task.view().phase() {
+        match self.view().phase() {
             Phase::Pending => "PENDING",
             Phase::Running => "RUNNING",
             // Whoever waits by way of the standard library is told in the same breath.
@@ -263,26 +313,42 @@ impl TaskBase {
     ///
     /// Returns:
     ///     ``False`` if the task is running and no series, or is over; ``True`` otherwise.
-    fn cancel(slf: &Bound<'_, Self>) -> bool {
+    fn cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
         let this = slf.get();
-        match this
-            .engine
-            .stop(&PyJob(slf.clone().unbind()), true, slf.py())
-        {
-            Cancel::Now | Cancel::AfterRun => true,
-            Cancel::Running => false,
-            Cancel::Over => this.task.view().phase() == Phase::Cancelled,
+        if this.engine.is_inherited() {
+            return Ok(this.cancelled());
+        }
+        let found = this.engine.stop(&PyJob(slf.clone().unbind()), true, py);
+        let remote = || {
+            lock(&this.body)
+                .extras
+                .as_ref()?
+                .remote
+                .as_ref()
+                .map(|remote| remote.clone_ref(py))
+        };
+        match found {
+            Cancel::Now => Ok(true),
+            Cancel::Over => Ok(this.cancelled()),
+            Cancel::AfterRun | Cancel::Running => {
+                let remote_cancelled = match remote() {
+                    Some(remote) => remote.bind(py).call_method0("cancel")?.is_truthy()?,
+                    None => false,
+                };
+                Ok(found == Cancel::AfterRun || remote_cancelled)
+            }
         }
     }
 
     /// Whether the task was cancelled, or its series stopped.
     fn cancelled(&self) -> bool {
-        self.task.view().phase() == Phase::Cancelled
+        self.view().phase() == Phase::Cancelled
     }
 
     /// Whether the callback is being called right now.
     fn running(&self) -> bool {
-        self.task.view().phase() == Phase::Running
+        self.view().phase() == Phase::Running
     }
 
     /// Whether the callback is being called right now.
@@ -292,7 +358,7 @@ impl TaskBase {
 
     /// Whether the task is over: it will not run again.
     fn done(&self) -> bool {
-        self.task.view().is_over()
+        self.view().is_over()
     }
 
     /// Whether the callback has been called, at least once, to its end.
@@ -365,16 +431,17 @@ impl TaskBase {
         count: &Bound<'_, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let count = match convert::count("count", count, 0)? {
-            0 => 1,
-            count => count,
-        };
+        let count = convert::whole("count", count)?.max(1);
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
         let view = Self::wait(slf, Goal::Runs(count), convert::deadline(timeout)?)?;
         Ok(scheduler::reached(view, count)?)
     }
 
     /// No further run; one that is going goes on. A task that has not started is cancelled.
     fn stop(slf: &Bound<'_, Self>) {
+        if slf.get().engine.is_inherited() {
+            return;
+        }
         slf.get()
             .engine
             .stop(&PyJob(slf.clone().unbind()), false, slf.py());
@@ -408,6 +475,9 @@ impl TaskBase {
     fn reschedule(slf: &Bound<'_, Self>, delay: &Bound<'_, PyAny>) -> PyResult<bool> {
         let engine = &slf.get().engine;
         let delay = convert::duration("delay", delay, Least::Zero)?;
+        if engine.is_inherited() {
+            return Ok(false);
+        }
         let deadline = engine.now().saturating_add(nanos(delay));
         Ok(engine.reschedule(&PyJob(slf.clone().unbind()), deadline))
     }
@@ -473,7 +543,7 @@ impl TaskBase {
             Some((how, of)) => format!(" {how} {}", of.name()?),
             None => String::new(),
         };
-        let state = match this.task.view().phase() {
+        let state = match this.view().phase() {
             Phase::Pending => "pending",
             Phase::Running => "running",
             Phase::Cancelled => "cancelled",
@@ -523,6 +593,53 @@ impl TaskBase {
         Ok(PyList::new(py, callbacks)?.unbind())
     }
 
+    /// What `asyncio` reads of a future that is over, on CPython 3.14 and later.
+    fn _get_snapshot(&self, py: Python<'_>) -> (bool, bool, Option<Py<PyAny>>, Option<Py<PyAny>>) {
+        let view = self.view();
+        (
+            view.is_over(),
+            self.cancelled(),
+            self._result(py),
+            self._exception(py),
+        )
+    }
+
+    /// The run that went on elsewhere has returned.
+    fn _complete(slf: &Bound<'_, Self>, value: Py<PyAny>) -> PyResult<()> {
+        Self::complete(slf, Outcome::Value(value))
+    }
+
+    /// The run that went on elsewhere has raised.
+    fn _fail(slf: &Bound<'_, Self>, error: Bound<'_, PyAny>) -> PyResult<()> {
+        Self::complete(slf, Outcome::Failure(PyErr::from_value(error)))
+    }
+
+    /// The run that went on elsewhere was cancelled there, and the task is over.
+    fn _complete_cancelled(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::complete(slf, Outcome::Cancelled)
+    }
+
+    /// Names what the run that goes on elsewhere can be cancelled by: its `cancel()` says whether
+    /// it will. `False`: the run is over, or has been asked to give up already.
+    fn _set_remote(&self, remote: Py<PyAny>) -> bool {
+        self.with_extras(|extras| {
+            if extras.away {
+                extras.remote = Some(remote);
+            }
+            extras.away
+        }) && !self.view().cancel_requested()
+    }
+
+    /// Seconds to the next deadline of a task that waits for it; `None` if it does not.
+    fn _remaining(&self) -> Option<f64> {
+        if self.engine.is_inherited() {
+            return None;
+        }
+        self.engine
+            .remaining(&self.task)
+            .map(|left| left.as_secs_f64())
+    }
+
     #[getter]
     fn _result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match &lock(&self.body).stage {
@@ -562,6 +679,10 @@ impl TaskBase {
             for callback in &extras.callbacks {
                 visit.call(callback)?;
             }
+            if let Some(place) = &extras.place {
+                visit.call(&place.starter)?;
+            }
+            visit.call(&extras.remote)?;
             visit.call(&extras.condition)?;
             visit.call(&extras.waiters)?;
         }
@@ -582,7 +703,10 @@ impl TaskBase {
 
 impl Drop for TaskBase {
     fn drop(&mut self) {
-        if self.task.view().phase() != Phase::Failed || self.seen.load(Ordering::Relaxed) {
+        if self.task.view().phase() != Phase::Failed
+            || self.engine.is_inherited()
+            || self.seen.load(Ordering::Relaxed)
+        {
             return;
         }
         // The object is being deallocated, so the thread is attached, and may be in the middle of
@@ -645,11 +769,26 @@ impl Job for PyJob {
         Self(self.0.clone_ref(py))
     }
 
-    fn call(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn is_handed_over(&self) -> bool {
+        self.base().is_handed_over
+    }
+
+    fn call(&self, py: Python<'_>) -> Outcome<Py<PyAny>, PyErr> {
         let base = self.base();
-        let stage = std::mem::replace(&mut lock(&base.body).stage, Stage::Empty);
+        let stage = {
+            let mut body = lock(&base.body);
+            if body
+                .extras
+                .as_ref()
+                .is_some_and(|extras| extras.place.is_some())
+            {
+                drop(body);
+                return self.call_elsewhere(py);
+            }
+            std::mem::replace(&mut body.stage, Stage::Empty)
+        };
         let Stage::Call(call) = stage else {
-            return Ok(py.None());
+            return Outcome::Value(py.None());
         };
         let outer = Outer(CURRENT.replace(self.0.as_ptr()));
         let result = callback::in_context(py, call.context.as_ref(), || {
@@ -662,7 +801,10 @@ impl Job for PyJob {
         } else {
             release_call(py, call);
         }
-        result.map(Bound::unbind)
+        match result {
+            Ok(value) => Outcome::Value(value.unbind()),
+            Err(error) => Outcome::Failure(error),
+        }
     }
 
     fn panicked(&self, _py: Python<'_>, payload: Box<dyn Any + Send>) -> PyErr {
@@ -726,6 +868,47 @@ impl Job for PyJob {
         for callback in callbacks {
             call_done_callback(task, callback.bind(py));
             callback::release(callback.into_bound(py));
+        }
+    }
+}
+
+impl PyJob {
+    /// Starts a run that goes on elsewhere. The callback stays with the task meanwhile.
+    fn call_elsewhere(&self, py: Python<'_>) -> Outcome<Py<PyAny>, PyErr> {
+        let task = self.0.bind(py);
+        let start = || {
+            let (starter, args) = {
+                let mut body = lock(&self.base().body);
+                let Body {
+                    stage: Stage::Call(call),
+                    extras: Some(extras),
+                } = &mut *body
+                else {
+                    return Ok(false);
+                };
+                let Some(place) = &extras.place else {
+                    return Ok(false);
+                };
+                extras.away = true;
+                let args = (
+                    task.clone(),
+                    call.callback.clone_ref(py),
+                    call.args.clone_ref(py),
+                    call.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
+                    call.context.as_ref().map(|context| context.clone_ref(py)),
+                );
+                (place.starter.clone_ref(py), args)
+            };
+            let start = starter.bind(py).getattr("start")?;
+            callback::call(&start, &args.into_pyobject(py)?, None)?;
+            Ok::<_, PyErr>(true)
+        };
+        match start() {
+            Ok(true) => Outcome::Elsewhere,
+            Ok(false) => Outcome::Value(py.None()),
+            // If it was started after all, it has been, or will be, ended from there.
+            Err(_) if !self.base().take_away() => Outcome::Elsewhere,
+            Err(error) => Outcome::Failure(error),
         }
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Near {
     inserted: u64,
     /// Entries known to be dead: never more than are.
     dead: usize,
+    /// Whether more may be.
+    suspect: bool,
 }
 
 impl Near {
@@ -118,19 +120,27 @@ impl Near {
 
     /// Takes the first entry of the heap.
     pub(super) fn pop_late(&mut self) -> Option<Entry> {
-        self.late
-            .pop()
-            .map(|Reverse((deadline, _, index, stamp))| Entry {
-                deadline,
-                index,
-                stamp,
-            })
+        let first = self.late.pop();
+        if self.late.capacity() > KEEP && self.late.len() < self.late.capacity() / 4 {
+            self.late.shrink_to((self.late.len() * 2).max(KEEP));
+        }
+        first.map(|Reverse((deadline, _, index, stamp))| Entry {
+            deadline,
+            index,
+            stamp,
+        })
     }
 
     /// One of the entries has died.
     #[inline]
     pub(super) fn bury(&mut self) {
         self.dead += 1;
+    }
+
+    /// An entry has died that may be here or elsewhere.
+    #[inline]
+    pub(super) fn suspect(&mut self) {
+        self.suspect = true;
     }
 
     /// Some dead entries were taken out.
@@ -140,10 +150,14 @@ impl Near {
 
     /// Removes the dead entries in front, so that `first` is exact; and all of them once they
     /// outnumber the live ones by far.
+    #[inline]
     pub(super) fn prune(&mut self, is_live: impl Fn(&Entry) -> bool) {
-        if self.unsorted {
-            return;
+        if (self.dead > 0 || self.suspect) && !self.unsorted {
+            self.prune_front(is_live);
         }
+    }
+
+    fn prune_front(&mut self, is_live: impl Fn(&Entry) -> bool) {
         while self.run.get(self.head).is_some_and(|entry| !is_live(entry)) {
             self.head += 1;
             self.forget_dead(1);
@@ -156,17 +170,16 @@ impl Near {
             }) {
                 break;
             }
-            self.late.pop();
+            self.pop_late();
             self.forget_dead(1);
         }
-        if self.dead > (self.run.len() - self.head + self.late.len()) / 2 + KEEP {
+        if 2 * self.dead > self.run.len() - self.head + self.late.len() + KEEP {
             self.retain(is_live);
+            self.late.shrink_to(KEEP);
             self.dead = 0;
         }
         self.pass(0);
-        if self.late.capacity() > KEEP && self.late.len() < self.late.capacity() / 4 {
-            self.late.shrink_to((self.late.len() * 2).max(KEEP));
-        }
+        self.suspect &= !(self.run.is_empty() && self.late.is_empty());
     }
 
     /// Drops the entries that `keep` refuses.
@@ -186,5 +199,26 @@ impl Near {
     pub(super) fn purge(&mut self, index: u32) {
         self.retain(|entry| entry.index != index);
         self.dead = 0;
+    }
+}
+
+#[cfg(test)]
+impl Near {
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
+        let late = self
+            .late
+            .iter()
+            .map(|&Reverse((deadline, _, index, stamp))| (deadline, index, stamp));
+        let late = late.map(|(deadline, index, stamp)| Entry {
+            deadline,
+            index,
+            stamp,
+        });
+        self.run[self.head..].iter().copied().chain(late)
+    }
+
+    /// Entries that memory is kept for.
+    pub(super) fn capacity(&self) -> usize {
+        self.run.capacity() + self.sorted.capacity() + self.late.capacity()
     }
 }

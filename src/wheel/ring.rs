@@ -47,7 +47,7 @@ impl Ring {
         );
         let offset = deadline - self.start;
         // Rounded down twice, the estimate may be one too low.
-        let low = (u128::from(offset) * u128::from(self.reciprocal) >> 64) as u64;
+        let low = ((u128::from(offset) * u128::from(self.reciprocal)) >> 64) as u64;
         let index = low + u64::from(offset - low * self.tick >= self.tick);
         debug_assert_eq!(index, offset / self.tick, "{offset} / {}", self.tick);
         debug_assert!(
@@ -105,5 +105,12 @@ impl Ring {
 
     pub(super) fn clear_all(&mut self) {
         self.words.fill(0);
+    }
+}
+
+#[cfg(test)]
+impl Ring {
+    pub(super) fn is_set(&self, index: u32) -> bool {
+        self.words[(index / 64) as usize] >> (index % 64) & 1 == 1
     }
 }

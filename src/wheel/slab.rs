@@ -61,9 +61,11 @@ struct Block<T> {
     /// First free node; `NONE` if every node so far is taken.
     free: u32,
     live: u32,
-    /// Where new nodes begin: no node had gone beyond these when the block was last released.
-    generation: u32,
-    stamp: u32,
+    /// Where the generations and stamps of its nodes begin: beyond any that an earlier life of the
+    /// block has given out.
+    begin: u32,
+    /// How often generations or stamps have moved on since; no node's can have gone further.
+    moves: u32,
 }
 
 #[derive(Debug)]
@@ -159,8 +161,8 @@ impl<T> Slab<T> {
             nodes: Vec::new(),
             free: NONE,
             live: 0,
-            generation: 1,
-            stamp: 0,
+            begin: 1,
+            moves: 0,
         });
         if self.room.len() <= block as usize / 64 {
             self.room.push(0);
@@ -232,6 +234,7 @@ impl<T> Slab<T> {
         let node = &mut block.nodes[within];
         node.stamp += 1;
         node.generation += 1;
+        block.moves = block.moves.saturating_add(1);
         block.live -= 1;
         self.len -= 1;
         let empty = block.live == 0;
@@ -243,7 +246,7 @@ impl<T> Slab<T> {
             self.set_room(at as u32, true);
             self.freed = at as u32;
         }
-        if empty {
+        if empty && at as u32 != self.current {
             self.idle.push(at as u32);
         }
     }
@@ -254,8 +257,8 @@ impl<T> Slab<T> {
         !self.idle.is_empty()
     }
 
-    /// Gives at most one block back. The current one is kept, so that a wheel that goes back and
-    /// forth between empty and not quite does not allocate each time.
+    /// Gives at most one block back. The current one is always kept, so that a wheel that goes back
+    /// and forth between empty and not quite does not allocate each time.
     #[cold]
     pub(super) fn release_idle(&mut self) {
         let Some(at) = self.idle.pop() else {
@@ -281,10 +284,12 @@ impl<T> Slab<T> {
     /// [`restart`](Self::restart).
     pub(super) fn renew(&mut self, key: Key, deadline: u64) -> Option<Entry> {
         let (at, within) = split(key.index());
-        let node = &mut self.blocks[at].nodes[within];
+        let block = &mut self.blocks[at];
+        let node = &mut block.nodes[within];
         if node.stamp >= u32::MAX - 1 {
             return None;
         }
+        block.moves = block.moves.saturating_add(1);
         node.stamp += 1;
         node.deadline = deadline;
         Some(Entry {
@@ -333,9 +338,7 @@ impl<T> Block<T> {
         if within == 0 && at_once {
             self.nodes.reserve_exact(BLOCK as usize);
         }
-        let Self {
-            generation, stamp, ..
-        } = *self;
+        let (generation, stamp) = (self.begin, self.begin);
         self.nodes.push(Node {
             deadline: u64::from(NONE),
             item: None,
@@ -348,11 +351,36 @@ impl<T> Block<T> {
     /// Frees the memory; `false` if the block must never be used again.
     fn release(&mut self) -> bool {
         debug_assert_eq!(self.live, 0, "a block with live nodes was released");
-        for node in std::mem::take(&mut self.nodes) {
-            self.stamp = self.stamp.max(node.stamp);
-            self.generation = self.generation.max(node.generation);
-        }
+        self.nodes = Vec::new();
         self.free = NONE;
-        self.stamp < u32::MAX && self.generation < u32::MAX
+        self.begin = self.begin.saturating_add(std::mem::take(&mut self.moves));
+        self.begin < u32::MAX
+    }
+}
+
+#[cfg(test)]
+impl<T> Slab<T> {
+    /// Makes a node look as if it had been used that often, and its entry as if it were dead.
+    pub(super) fn age(&mut self, key: Key, generations: u32, stamps: u32) {
+        let (at, within) = split(key.index());
+        self.blocks[at].nodes[within].generation += generations;
+        self.blocks[at].nodes[within].stamp += stamps;
+    }
+
+    /// Makes the block of `key` look as if it had been used that often.
+    pub(super) fn wear_out(&mut self, key: Key) {
+        self.blocks[split(key.index()).0].moves = u32::MAX - 1;
+    }
+
+    pub(super) fn key_of(&self, index: u32) -> Key {
+        let (at, within) = split(index);
+        Key::new(index, self.blocks[at].nodes[within].generation)
+    }
+
+    pub(super) fn blocks_in_use(&self) -> usize {
+        self.blocks
+            .iter()
+            .filter(|block| block.nodes.capacity() > 0)
+            .count()
     }
 }

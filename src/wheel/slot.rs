@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// Entries in a full block.
 pub(super) const BLOCK: usize = 256;
 /// Empty blocks kept for reuse by all slots of a wheel together.
-const MAX_SPARE: usize = 32;
+const MAX_SPARE: usize = 16;
 
 /// A pending item as slots see it. The entry is dead, and waits to be swept, once the stamp of the
 /// item's node has moved on.
@@ -171,17 +171,30 @@ impl Slot {
         self.dead = self.dead.saturating_sub(dropped as u32);
     }
 
-    /// Drops every entry of node `index`.
-    pub(super) fn purge(&mut self, index: u32) {
+    /// Drops every entry of node `index`. Returns whether the slot is left without any.
+    pub(super) fn purge(&mut self, index: u32) -> bool {
         self.tail.retain(|entry| entry.index != index);
         for block in &mut self.full {
             block.retain(|entry| entry.index != index);
         }
         self.count = self.entries().count() as u32;
         self.dead = 0;
+        self.count == 0
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.full.iter().flatten().chain(&self.tail)
+    }
+}
+
+#[cfg(test)]
+impl Slot {
+    pub(super) fn dead(&self) -> u32 {
+        self.dead
+    }
+
+    /// Entries that memory is kept for.
+    pub(super) fn capacity(&self) -> usize {
+        self.tail.capacity() + self.full.iter().map(Vec::capacity).sum::<usize>()
     }
 }

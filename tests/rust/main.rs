@@ -3,3 +3,4 @@
 mod pool;
 mod scheduler;
 mod support;
+mod time;

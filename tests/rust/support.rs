@@ -59,8 +59,16 @@ pub(crate) fn by_hand() -> (Arc<Manual>, Scheduler) {
 
 /// Keeps one worker in a callback until it is dropped.
 pub(crate) struct Busy {
-    _key: Key,
+    key: Key,
     pub(crate) handle: Handle<()>,
+}
+
+impl Busy {
+    /// Lets the callback end.
+    pub(crate) fn release(self) -> Handle<()> {
+        drop(self.key);
+        self.handle
+    }
 }
 
 /// Posts a callback that blocks, and waits until a worker is in it.
@@ -73,7 +81,7 @@ pub(crate) fn occupy(scheduler: &Scheduler) -> Busy {
     });
     has_started.recv_timeout(PATIENCE).unwrap();
     Busy {
-        _key: key,
+        key,
         handle: handle.unwrap(),
     }
 }

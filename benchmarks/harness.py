@@ -1,0 +1,315 @@
+"""Turns, rounds, medians and ratios; knows nothing of what is measured."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import statistics
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Sample: TypeAlias = "Mapping[str, float | Sequence[float]]"
+"""What one turn of one contestant measured, by metric: a figure, or all its observations."""
+
+NOISE = 0.10
+"""A round counts as noisy when the calibration loop took so much longer than at its best."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything is done."""
+
+    quick: bool = False
+    rounds: int | None = None
+
+    def pick(self, full: int, quick: int) -> int:
+        """Choose a size."""
+        return quick if self.quick else full
+
+    def turns(self, full: int, quick: int) -> int:
+        """Choose a number of rounds, unless the user has."""
+        return self.rounds or self.pick(full, quick)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a workload; less is better in all of them.
+
+    Args:
+        key: Its key in a `Sample`.
+        title: What it says, with its unit.
+        at_most: The target for our figures.
+        reduce: Makes the figure from all observations. Without it a turn gives the figure itself,
+            and the median over the rounds counts.
+        compared: Whether peers are given as ratios.
+        digits: Digits after the point.
+    """
+
+    key: str
+    title: str
+    at_most: float | None = None
+    reduce: Callable[[Sequence[float]], float] | None = None
+    compared: bool = True
+    digits: int = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One contestant.
+
+    Args:
+        name: What the table calls it.
+        run: One turn; checks its own result.
+        ours: Whether the targets are for it.
+        needs: The package of a peer that may not be installed.
+        at_least: The ratio to us that is the target, by metric.
+        skip: Why it does not take part, if it does not.
+    """
+
+    name: str
+    run: Callable[[], Sample]
+    ours: bool = False
+    needs: str | None = None
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    skip: str | None = None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Contestants and metrics; peers are compared with the first contestant."""
+
+    id: str
+    title: str
+    metrics: Sequence[Metric]
+    cases: Sequence[Case]
+    rounds: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with the interval that the rounds span."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table has in one line."""
+
+    workload: str
+    title: str
+    metric: Metric
+    case: Case
+    figure: Figure
+    ratio: Figure | None
+    rounds: int
+    """Rounds that were used."""
+
+    @property
+    def bound(self) -> tuple[str, float] | None:
+        """The target: `"<="` a figure or `">="` a ratio."""
+        key = self.metric.key
+        if self.case.ours and self.metric.at_most is not None:
+            return "<=", self.metric.at_most
+        if key in self.case.at_least:
+            return ">=", self.case.at_least[key]
+        return None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; ``None`` without one."""
+        match self.bound:
+            case ("<=", most):
+                return self.figure.value <= most
+            case (">=", least):
+                return self.ratio is not None and self.ratio.value >= least
+        return None
+
+
+@dataclass
+class Outcome:
+    """All that a workload gave."""
+
+    workload: Workload
+    rows: list[Row]
+    skipped: list[tuple[str, str]]
+    noisy: int
+    rounds: int
+    seconds: float
+
+
+def percentile(share: float) -> Callable[[Sequence[float]], float]:
+    """Make a reducer: the value below which so large a share of the observations is."""
+
+    def reduce(values: Sequence[float]) -> float:
+        ordered = sorted(values)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+    return reduce
+
+
+def check(condition: object, what: str) -> None:
+    """Fail the benchmark: a workload that did not do its work has no figures."""
+    if not condition:
+        raise AssertionError(what)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Collect garbage now and not in the block: the same for every contestant, as in `timeit`."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def calibrate() -> float:
+    """Time a loop that never changes: longer means that the machine was busy with other things."""
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        total = 0
+        for number in range(100_000):
+            total += number
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def stolen() -> int:
+    """Give the ticks that the hypervisor took from us, if the system says."""
+    try:
+        first = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0]
+        return int(first.split()[8])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+class Progress:
+    """Says on stderr what is going on; one line that is written over if that is a terminal."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._on_terminal = sys.stderr.isatty()
+        self._last = ""
+
+    def step(self, workload: Workload, turn: int, case: Case) -> None:
+        """Announce a turn."""
+        elapsed = time.monotonic() - self._start
+        where = f"[{elapsed:4.0f} s] {workload.id} round {turn + 1} of {workload.rounds}"
+        if self._on_terminal:
+            print(f"\r\033[K{where}: {case.name}", end="", file=sys.stderr, flush=True)
+        elif where.split("] ")[1] != self._last:
+            print(where, file=sys.stderr, flush=True)
+        self._last = where.split("] ")[1]
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._on_terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+class Runner:
+    """Runs workloads, and keeps the best calibration of the whole run."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._best = calibrate()
+
+    def run(self, workload: Workload) -> Outcome:
+        """Let the contestants take turns: A B C, A B C, and so on."""
+        start = time.monotonic()
+        cases: list[Case] = []
+        skipped: list[tuple[str, str]] = []
+        for case in workload.cases:
+            reason = _why_not(case)
+            if reason:
+                skipped.append((case.name, reason))
+            else:
+                cases.append(case)
+        samples: dict[str, list[Sample]] = {case.name: [] for case in cases}
+        pace: list[float] = []
+        steal: list[int] = []
+        for turn in range(workload.rounds):
+            before, stolen_before = calibrate(), stolen()
+            for case in cases:
+                self._progress.step(workload, turn, case)
+                samples[case.name].append(case.run())
+            after = calibrate()
+            self._best = min(self._best, before, after)
+            pace.append(max(before, after))
+            steal.append(stolen() - stolen_before)
+        # More than a tick or two stolen is more than the calibration's three short loops can see.
+        quiet = [
+            turn
+            for turn in range(workload.rounds)
+            if pace[turn] <= self._best * (1 + NOISE) and steal[turn] <= 2
+        ]
+        # With hardly a quiet round the noisy ones are all there is, and the table says so.
+        used = quiet if len(quiet) >= (workload.rounds + 1) // 2 else list(range(workload.rounds))
+        kept = {name: [of_case[turn] for turn in used] for name, of_case in samples.items()}
+        return Outcome(
+            workload,
+            _rows(workload, cases, kept),
+            skipped,
+            workload.rounds - len(quiet),
+            workload.rounds,
+            time.monotonic() - start,
+        )
+
+
+def _why_not(case: Case) -> str | None:
+    if case.skip:
+        return case.skip
+    if case.needs and importlib.util.find_spec(case.needs) is None:
+        return f"{case.needs} is not installed"
+    return None
+
+
+def _rows(
+    workload: Workload, cases: Sequence[Case], samples: Mapping[str, Sequence[Sample]]
+) -> list[Row]:
+    rows = []
+    for metric in workload.metrics:
+        ours: list[float] | None = None
+        for case in cases:
+            observed = [sample[metric.key] for sample in samples[case.name] if metric.key in sample]
+            if not observed:
+                continue
+            each, figure = _figure(metric, observed)
+            ratio = None
+            if ours is None:
+                ours = each
+            elif metric.compared and not case.ours and len(each) == len(ours) and all(ours):
+                ratios = [theirs / mine for theirs, mine in zip(each, ours, strict=True)]
+                ratio = Figure(statistics.median(ratios), min(ratios), max(ratios))
+            rows.append(
+                Row(workload.id, workload.title, metric, case, figure, ratio, len(observed))
+            )
+    return rows
+
+
+def _figure(
+    metric: Metric, observed: Sequence[float | Sequence[float]]
+) -> tuple[list[float], Figure]:
+    each: list[float] = []
+    pooled: list[float] = []
+    for one in observed:
+        values = [one] if isinstance(one, (int, float)) else list(one)
+        each.append(metric.reduce(values) if metric.reduce else statistics.median(values))
+        pooled.extend(values)
+    value = metric.reduce(pooled) if metric.reduce else statistics.median(each)
+    return each, Figure(value, min(each), max(each))

@@ -1,0 +1,212 @@
+"""P7: how late a timer's callback starts on a machine with nothing else to do; never early."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from asynctask import AsyncTaskPool
+
+from benchmarks import peers
+from benchmarks.harness import Case, Metric, Sample, Scale, Workload, check, percentile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+MS = 1_000_000
+RATE = 200
+"""Timers posted in a second: few enough for every peer to be idle nearly all of the time."""
+SHORTEST, LONGEST = 1 * MS, 3_000 * MS
+LEAD = 50 * MS
+PATIENCE = 30.0
+
+now = time.monotonic_ns
+
+
+@dataclass(frozen=True)
+class Timer:
+    """Both instants are fixed before anything is posted, in nanoseconds from the start.
+
+    The delay that is asked for is what is left until the deadline when the post happens, so a post
+    that is late, because the peer or the machine is busy, does not move what it is held against.
+    """
+
+    post_at: int
+    deadline: int
+
+
+def plan(count: int, rate: int | None, seed: int) -> list[Timer]:
+    """Lay out timers with delays of 1 ms to 3 s, at *rate* a second or all at once."""
+    numbers = random.Random(seed)
+    timers = []
+    for number in range(count):
+        at = 0 if rate is None else int((number + numbers.random()) * 1e9 / rate)
+        timers.append(Timer(at, at + numbers.randint(SHORTEST, LONGEST)))
+    return timers
+
+
+class Record:
+    """Who was called when; the end of the last call is an event."""
+
+    def __init__(self, timers: Sequence[Timer]) -> None:
+        self.start = now() + LEAD
+        self.timers = timers
+        self.late = [0] * len(timers)
+        self._called: list[int] = []
+        self.over = threading.Event()
+        self.on_over: Callable[[], object] = self.over.set
+
+    def deadline(self, index: int) -> int:
+        """Give the deadline of a timer on the monotonic clock."""
+        return self.start + self.timers[index].deadline
+
+    def left(self, index: int) -> float:
+        """Give the seconds until the deadline of a timer."""
+        return max(0, self.deadline(index) - now()) / 1e9
+
+    def callback(self, index: int) -> Callable[[], None]:
+        """Make the callback of a timer."""
+        deadline = self.deadline(index)
+
+        def call() -> None:
+            at = now()
+            self.late[index] = at - deadline
+            self._called.append(index)
+            if len(self._called) == len(self.timers):
+                self.on_over()
+
+        return call
+
+    def post_all(self, post: Callable[[int], object]) -> None:
+        """Post each timer at its time, from the calling thread, which sleeps in between."""
+        for index in sorted(range(len(self.timers)), key=lambda i: self.timers[i].post_at):
+            left = self.start + self.timers[index].post_at - now()
+            if left > 0:
+                time.sleep(left / 1e9)
+            post(index)
+
+    def sample(self) -> Sample:
+        """Give the figures. Checked: each timer was called, and once."""
+        check(
+            sorted(self._called) == list(range(len(self.timers))), "a timer was lost, or came twice"
+        )
+        us = [late / 1e3 for late in self.late]
+        return {
+            "p50": us,
+            "p99": us,
+            "max": us,
+            "early": [float(late < 0) for late in self.late],
+        }
+
+
+def asynctask(timers: Sequence[Timer]) -> Sample:
+    """`post_delay_task`. Checked as well: none is early, to the nanosecond."""
+    with AsyncTaskPool(min_workers=1) as pool:
+        pool.submit(time.sleep, 0).result()
+        record = Record(timers)
+        record.post_all(lambda i: pool.post_delay_task(record.callback(i), record.left(i)))
+        check(record.over.wait(PATIENCE), "a timer was lost")
+        sample = record.sample()
+    check(min(record.late) >= 0, f"early by {-min(record.late)} ns")
+    return sample
+
+
+def event_loop(peer: str, timers: Sequence[Timer]) -> Sample:
+    """`call_later` on the loop's own thread, posted by a coroutine that sleeps in between."""
+
+    async def post_all(record: Record) -> None:
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+        record.on_over = lambda: over.set_result(None)
+        for index in sorted(range(len(timers)), key=lambda i: timers[i].post_at):
+            left = record.start + timers[index].post_at - now()
+            if left > 0:
+                await asyncio.sleep(left / 1e9)
+            loop.call_later(record.left(index), record.callback(index))
+        await asyncio.wait_for(over, PATIENCE)
+
+    with peers.event_loop(peer) as loop:
+        loop.run_until_complete(asyncio.sleep(0))
+        record = Record(timers)
+        loop.run_until_complete(post_all(record))
+    return record.sample()
+
+
+def thread_timer(timers: Sequence[Timer]) -> Sample:
+    """`threading.Timer`."""
+    record = Record(timers)
+    record.post_all(lambda i: threading.Timer(record.left(i), record.callback(i)).start())
+    check(record.over.wait(PATIENCE), "a timer was lost")
+    return record.sample()
+
+
+def apscheduler(timers: Sequence[Timer]) -> Sample:
+    """`add_job` with a date, which is of the wall clock and in whole microseconds."""
+    with peers.scheduler() as scheduler:
+        record = Record(timers)
+
+        def post(index: int) -> None:
+            # Whole microseconds, rounded up: cut off, the date would be early by itself.
+            at = time.time() + record.left(index) + 1e-6
+            date = datetime.fromtimestamp(at, UTC)
+            scheduler.add_job(record.callback(index), "date", run_date=date)
+
+        record.post_all(post)
+        check(record.over.wait(PATIENCE), "a timer was lost")
+        return record.sample()
+
+
+def workloads(scale: Scale) -> Sequence[Workload]:
+    """P7: lateness of a few hundred a second, and early runs among 100,000."""
+    few = plan(scale.pick(600, 200), RATE, seed=1)
+    many = plan(scale.pick(100_000, 20_000), None, seed=2)
+    early = Metric("early", "early runs", at_most=0, reduce=sum, compared=False)
+    return [
+        Workload(
+            "P7",
+            f"lateness of {RATE} timers a second, delays 1 ms to 3 s, deadlines fixed beforehand",
+            [
+                Metric("p50", "p50, us", at_most=170, reduce=percentile(0.5)),
+                Metric("p99", "p99, us", at_most=2_000, reduce=percentile(0.99)),
+                Metric("max", "max, us", reduce=max),
+                early,
+            ],
+            [
+                Case("post_delay_task", functools.partial(asynctask, few), ours=True),
+                Case("asyncio call_later", functools.partial(event_loop, "asyncio", few)),
+                Case(
+                    "uvloop call_later",
+                    functools.partial(event_loop, peers.UVLOOP, few),
+                    needs=peers.UVLOOP,
+                ),
+                Case("threading.Timer", functools.partial(thread_timer, few)),
+                Case(
+                    "APScheduler add_job",
+                    functools.partial(apscheduler, few),
+                    needs=peers.APSCHEDULER,
+                ),
+            ],
+            scale.turns(4, 1),
+        ),
+        Workload(
+            "P7",
+            f"early runs among {len(many):,} posted at once, delays 1 ms to 3 s",
+            [early],
+            [
+                Case("post_delay_task", functools.partial(asynctask, many), ours=True),
+                Case("asyncio call_later", functools.partial(event_loop, "asyncio", many)),
+                Case(
+                    "uvloop call_later",
+                    functools.partial(event_loop, peers.UVLOOP, many),
+                    needs=peers.UVLOOP,
+                ),
+            ],
+            scale.turns(2, 1),
+        ),
+    ]

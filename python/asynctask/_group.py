@@ -1,0 +1,249 @@
+"""Tasks that are waited for together."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
+
+from asynctask._asynctask import DelayTask, _seconds
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable, Mapping
+    from contextvars import Context
+    from types import TracebackType
+
+    from asynctask._asynctask import IntervalTask
+    from asynctask._pool import AsyncTaskPool
+    from asynctask._task import AsyncTask
+    from asynctask._types import Duration
+
+__all__ = ["TaskGroup"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class TaskGroup(Generic[T]):
+    """Tasks that are waited for together.
+
+    Leaving the ``with`` or ``async with`` block waits for all of them, and raises their
+    failures as an `ExceptionGroup`; `wait` raises the first failure by itself. If the
+    block itself raises, the tasks are cancelled and waited for. Thread-safe: tasks of
+    the group may add tasks to it.
+
+    Args:
+        pool: Where the tasks run.
+        on_error: ``"cancel"``: the first failure cancels the tasks that have not
+            started, and asks the others to give up (`check_cancelled`). ``"collect"``:
+            all of them run.
+        timeout: When it has passed, counted from here, whatever is not over is
+            cancelled, and the wait raises `TimeoutError`.
+
+    >>> from asynctask import AsyncTaskPool
+    >>> with AsyncTaskPool(2) as pool, pool.group() as group:
+    ...     for n in range(3):
+    ...         _ = group.submit(pow, n, 2)
+    >>> group.results()
+    [0, 1, 4]
+    """
+
+    def __init__(
+        self,
+        pool: AsyncTaskPool,
+        *,
+        on_error: Literal["cancel", "collect"] = "cancel",
+        timeout: Duration | None = None,
+    ) -> None:
+        if on_error not in {"cancel", "collect"}:
+            message = f"on_error must be one of 'cancel', 'collect', not {on_error!r}"
+            raise ValueError(message)
+        self._pool = pool
+        self._cancel_on_error = on_error == "cancel"
+        # Appending to a list and reading it are atomic, which is all that is asked of it.
+        self._tasks: list[AsyncTask[T]] = []
+        self._cancelled = False
+        self._deadline: float | None = None
+        self._alarm: AsyncTask[None] | None = None
+        if timeout is not None:
+            # Refused here if it is no duration, before the group exists.
+            alarm = DelayTask(timeout)
+            self._deadline = time.monotonic() + _seconds("timeout", timeout)
+            # For when nobody waits; who waits keeps the deadline himself.
+            self._alarm = pool.post_task(self.cancel, alarm, name="group deadline")
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> AsyncTask[T]:
+        """Post ``fn(*args, **kwargs)`` for a worker to run now."""
+        return self._add(self._pool.submit(fn, *args, **kwargs))
+
+    def post_task(
+        self,
+        callback: Callable[..., T],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> AsyncTask[T]:
+        """Post as `AsyncTaskPool.post_task` does. A series keeps the group waiting."""
+        task = self._pool.post_task(
+            callback, *options, args=args, kwargs=kwargs, name=name, context=context
+        )
+        return self._add(task)
+
+    def _add(self, task: AsyncTask[T]) -> AsyncTask[T]:
+        self._tasks.append(task)
+        if self._cancelled:
+            task.cancel()
+        elif self._cancel_on_error:
+            task.add_done_callback(self._look)
+        return task
+
+    def _look(self, task: AsyncTask[T]) -> None:
+        if not task.cancelled() and task._exception is not None:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel what has not started; ask what runs to give up (`check_cancelled`)."""
+        self._cancelled = True
+        for task in list(self._tasks):
+            task.cancel()
+
+    def wait(self, timeout: Duration | None = None) -> None:
+        """Wait until every task is over.
+
+        Raises:
+            TimeoutError: *timeout* passed first, or the group's own; in the second case
+                what was left has been cancelled.
+            CancelledError: The group was cancelled.
+            Exception: The first failure, in the order of posting.
+        """
+        own = None if timeout is None else time.monotonic() + _seconds("timeout", timeout)
+        self._wait(own)
+        failures = self._failures()
+        if failures:
+            raise failures[0]
+        if self._cancelled:
+            raise CancelledError
+
+    def _wait(self, own: float | None) -> None:
+        """Wait until *own* or the group's deadline, whichever comes first."""
+        waited = 0
+        while waited < len(self._tasks):  # tasks may be added meanwhile
+            task = self._tasks[waited]
+            try:
+                task.exception(self._left(own))
+            except CancelledError:
+                pass
+            except TimeoutError:
+                if task.done():
+                    continue
+                if self._is_past_deadline():
+                    self.cancel()
+                raise
+            waited += 1
+        self._silence_alarm()
+
+    def _left(self, own: float | None) -> float | None:
+        deadlines = [deadline for deadline in (own, self._deadline) if deadline is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _is_past_deadline(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def _silence_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _failures(self) -> list[BaseException]:
+        return [
+            failure
+            for task in self._tasks
+            if not task.cancelled() and (failure := task.exception()) is not None
+        ]
+
+    def _raise_failures(self) -> None:
+        failures = self._failures()
+        if failures:
+            message = f"{len(failures)} of {len(self._tasks)} tasks failed"
+            raise BaseExceptionGroup(message, failures)
+        if self._cancelled:
+            raise CancelledError
+
+    def results(self) -> list[T]:
+        """Wait for every task, and give their results in the order of posting.
+
+        Raises:
+            Exception: As `wait` does.
+        """
+        self.wait()
+        return [task.result() for task in self._tasks]
+
+    def __enter__(self) -> TaskGroup[T]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.cancel()
+        try:
+            self._wait(None)
+        except TimeoutError:
+            if kind is None:
+                raise
+        if kind is None:
+            self._raise_failures()
+
+    async def __aenter__(self) -> TaskGroup[T]:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.cancel()
+        try:
+            # A cancellation cancels the tasks, waits for those that run, and goes on its way:
+            # nothing of the group outlives its block.
+            interruption = await self._wait_on_loop()
+        finally:
+            self._silence_alarm()
+        if interruption is not None:
+            raise interruption
+        if kind is None:
+            self._raise_failures()
+
+    async def _wait_on_loop(self) -> asyncio.CancelledError | TimeoutError | None:
+        import asyncio  # noqa: PLC0415  # for the sake of programs without it
+
+        interruption: asyncio.CancelledError | TimeoutError | None = None
+        waited = 0
+        while waited < len(self._tasks):
+            task = self._tasks[waited]
+            if not task.done():
+                left = self._left(None) if interruption is None else None
+                waiter = asyncio.wrap_future(task)
+                # What became of the task is looked at when all are over.
+                waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+                try:
+                    await asyncio.wait([waiter], timeout=left)
+                except asyncio.CancelledError as cancelled:
+                    self.cancel()
+                    interruption = cancelled
+                    continue
+                if not task.done():
+                    self.cancel()
+                    if interruption is None:
+                        interruption = TimeoutError()
+                    continue
+            waited += 1
+        return interruption

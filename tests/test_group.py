@@ -1,0 +1,408 @@
+"""Groups: waited for together, in order, and given up together."""
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+
+import pytest
+
+import asynctask
+from asynctask import CancelledError, DelayTask, IntervalTask, PoolShutdown, TaskGroup
+
+
+@pytest.fixture
+def one(make_pool):
+    """Give a pool of one worker."""
+    return make_pool(1)
+
+
+def guilty(text="guilty"):
+    """Raise."""
+    raise LookupError(text)
+
+
+def test_results_come_in_the_order_of_posting(pool):
+    """`results` waits, and gives the results in the order of posting."""
+    group = pool.group()
+    for n in range(50):
+        group.submit(pow, n, 2)
+    group.post_task(lambda: "late", DelayTask(0.005))
+    group.submit(lambda: "last")
+    assert group.results() == [*[n**2 for n in range(50)], "late", "last"]
+
+
+def test_leaving_the_block_waits(pool):
+    """A group's block ends when its tasks are over."""
+    ran = []
+    with pool.group() as group:
+        assert isinstance(group, TaskGroup)
+        for n in range(100):
+            group.submit(ran.append, n)
+        group.post_task(ran.append, DelayTask(0.005), args=("late",))
+    assert sorted(ran[:-1]) == list(range(100))
+    assert ran[-1] == "late"
+
+
+def test_an_empty_group_is_over(pool):
+    """A group without tasks has nothing to wait for."""
+    with pool.group() as group:
+        pass
+    assert group.results() == []
+    assert pool.group().wait(0) is None
+
+
+def test_a_group_gives_handles(pool):
+    """`submit` and `post_task` of a group give the tasks' handles."""
+    with pool.group() as group:
+        tasks = [
+            group.submit(int, "7"),
+            group.post_task(int, args=("8",), name="eight"),
+            group.post_task(int, DelayTask(0), kwargs={}, context=None),
+        ]
+    assert [task.result(0) for task in tasks] == [7, 8, 0]
+    assert tasks[1].name == "eight"
+
+
+def test_wait_raises_the_first_failure_as_it_is(one):
+    """`wait` raises the first failure in the order of posting, not wrapped."""
+    group = one.group(on_error="collect")
+    group.submit(int)
+    group.submit(guilty, "first")
+    group.submit(guilty, "second")
+    with pytest.raises(LookupError, match="first"):
+        group.wait(20)
+    with pytest.raises(LookupError, match="first"):
+        group.results()
+
+
+def test_the_first_failure_cancels_the_rest(one, gate):
+    """What has not started when a task fails is cancelled, and the block raises the failure."""
+    ran = []
+    with pytest.raises(ExceptionGroup) as caught, one.group() as group:  # noqa: PT012
+        group.submit(gate)
+        gate.wait()
+        group.submit(guilty)
+        tasks = [group.submit(ran.append, n) for n in range(10)]
+        tasks.append(group.post_task(ran.append, DelayTask(1000), args=("later",)))
+        tasks.append(group.post_task(ran.append, IntervalTask(1000), args=("series",)))
+        gate.open()
+    assert ran == []
+    assert all(task.cancelled() for task in tasks)
+    assert [type(error) for error in caught.value.exceptions] == [LookupError]
+    assert "1 of 14" in str(caught.value)
+
+
+def test_the_first_failure_asks_running_tasks_to_give_up(make_pool, make_gate):
+    """`check_cancelled` in a task raises once another task of the group has failed."""
+    pool = make_pool(2)
+    gate = make_gate()
+
+    def patient():
+        gate()
+        asynctask.check_cancelled()
+
+    with pytest.raises(ExceptionGroup) as caught, pool.group() as group:
+        running = group.submit(patient)
+        gate.wait()
+        failing = group.submit(guilty)
+        failing.wait_for_finished(20)
+        pool.submit(int).result(20)  # the worker has told the group
+        gate.open()
+    assert isinstance(running.exception(0), CancelledError)
+    assert LookupError in [type(error) for error in caught.value.exceptions]
+
+
+def test_collect_runs_everything_and_raises_everything(one):
+    """With `on_error="collect"` all tasks run, and all failures come out together, in order."""
+    ran = []
+    with pytest.raises(ExceptionGroup) as caught, one.group(on_error="collect") as group:
+        group.submit(guilty, "a")
+        group.submit(ran.append, 1)
+        group.submit(guilty, "b")
+        group.submit(ran.append, 2)
+    assert ran == [1, 2]
+    assert [str(error) for error in caught.value.exceptions] == ["a", "b"]
+
+
+def test_failures_can_be_caught_by_kind(one):
+    """`except*` takes a group's failures apart."""
+    seen = []
+    try:
+        with one.group(on_error="collect") as group:
+            group.submit(guilty)
+            group.submit(int, "x")
+    except* LookupError as errors:
+        seen.append(len(errors.exceptions))
+    except* ValueError as errors:
+        seen.append(len(errors.exceptions))
+    assert seen == [1, 1]
+
+
+def test_a_base_exception_makes_a_base_exception_group(one):
+    """`SystemExit` of a task is in a `BaseExceptionGroup`."""
+
+    def leave():
+        raise SystemExit(3)
+
+    with pytest.raises(BaseExceptionGroup) as caught, one.group() as group:
+        group.submit(leave)
+    assert not isinstance(caught.value, ExceptionGroup)
+    assert [type(error) for error in caught.value.exceptions] == [SystemExit]
+
+
+def test_an_exception_in_the_block_cancels_the_group(one, gate):
+    """If the block itself raises, its tasks are cancelled and waited for, and it comes out."""
+    one.submit(gate)
+    gate.wait()
+    ran = []
+    with pytest.raises(KeyError, match="mine"), one.group() as group:  # noqa: PT012
+        tasks = [group.submit(ran.append, n) for n in range(3)]
+        raise KeyError("mine")
+    assert all(task.cancelled() for task in tasks)
+    gate.open()
+    one.submit(int).result(20)
+    assert ran == []
+
+
+def test_an_exception_in_the_block_waits_for_what_runs(one, gate):
+    """Even then the block does not end before what had started is over."""
+    with pytest.raises(KeyError), one.group() as group:  # noqa: PT012
+        task = group.submit(gate)
+        gate.wait()
+        threading.Timer(0.01, gate.open).start()
+        raise KeyError
+    assert task.result(0) == "through"
+
+
+def test_cancel_takes_out_what_has_not_started(one, gate):
+    """A cancelled group runs nothing more, and its wait says so."""
+    group = one.group()
+    running = group.submit(lambda: (gate(), asynctask.check_cancelled()))
+    gate.wait()
+    queued, later = group.submit(int), group.post_task(int, DelayTask(1000))
+    group.cancel()
+    assert (queued.cancelled(), later.cancelled(), running.done()) == (True, True, False)
+    gate.open()
+    assert isinstance(running.exception(20), CancelledError)
+    with pytest.raises(CancelledError):
+        group.wait(20)
+    with pytest.raises(CancelledError):
+        group.results()
+
+
+def test_a_task_added_to_a_cancelled_group_is_cancelled(one, gate):
+    """A cancelled group stays cancelled."""
+    one.submit(gate)
+    gate.wait()
+    group = one.group()
+    group.cancel()
+    assert group.submit(int).cancelled()
+    assert group.post_task(int, DelayTask(1)).cancelled()
+    with pytest.raises(CancelledError), group:
+        pass
+
+
+def test_a_task_cancelled_by_itself_is_no_failure(one, gate):
+    """One cancelled task does not make a group fail, nor cancel the others."""
+    one.submit(gate)
+    gate.wait()
+    with one.group() as group:
+        cancelled, other = group.submit(int), group.submit(lambda: 5)
+        cancelled.cancel()
+        gate.open()
+    assert other.result(0) == 5
+    with pytest.raises(CancelledError):
+        group.results()
+
+
+def test_the_deadline_cancels_what_is_left(one, gate):
+    """When the group's time is up, what is not over is cancelled and the wait times out."""
+    group = one.group(timeout=0.02)
+    began = time.monotonic()
+    running = group.submit(lambda: (gate(), asynctask.check_cancelled()))
+    gate.wait()
+    queued = group.submit(int)
+    with pytest.raises(TimeoutError):
+        group.wait()
+    assert time.monotonic() - began >= 0.019
+    assert queued.cancelled()
+    gate.open()
+    assert isinstance(running.exception(20), CancelledError)
+
+
+def test_the_deadline_is_kept_even_if_nobody_waits(make_pool, gate, until):
+    """The group's tasks are cancelled when its time is up, whoever waits or not."""
+    pool = make_pool(2)
+    group = pool.group(timeout=0.02)
+    tasks = [group.submit(gate), group.post_task(int, DelayTask(1000))]
+    gate.wait()
+    until(lambda: tasks[1].cancelled())
+    gate.open()
+    tasks[0].result(20)
+    with pytest.raises(CancelledError):
+        group.wait(20)
+
+
+def test_the_deadline_ends_the_block(one, gate):
+    """A block whose group's time is up raises `TimeoutError`."""
+    with pytest.raises(TimeoutError), one.group(timeout=0.02) as group:
+        task = group.post_task(int, DelayTask(1000))
+    assert task.cancelled()
+
+
+def test_a_group_in_time_leaves_nothing_behind(pool):
+    """A group that is over before its deadline takes its alarm off the wheel."""
+    with pool.group(timeout=1000) as group:
+        group.submit(int)
+    assert pool.stats().pending_timers == 0
+    group = pool.group_context(1000)
+    group.submit(int)
+    group.wait(20)
+    assert pool.stats().pending_timers == 0
+
+
+def test_a_failed_group_leaves_nothing_behind(pool):
+    """Nor does a group that failed."""
+    with pytest.raises(ExceptionGroup), pool.group(timeout=1000) as group:
+        group.submit(guilty)
+    assert pool.stats().pending_timers == 0
+
+
+def test_the_timeout_of_a_wait_cancels_nothing(one, gate):
+    """`wait(timeout)` gives up the wait only."""
+    group = one.group()
+    task = group.submit(gate)
+    gate.wait()
+    queued = group.submit(int)
+    with pytest.raises(TimeoutError):
+        group.wait(0.01)
+    assert not queued.done()
+    gate.open()
+    group.wait(20)
+    assert (task.result(0), queued.result(0)) == ("through", 0)
+
+
+def test_tasks_may_add_tasks(pool):
+    """A task of a group may add tasks to it, which are waited for as well."""
+    ran = []
+    with pool.group() as group:
+
+        def grow(depth):
+            ran.append(depth)
+            if depth:
+                group.submit(grow, depth - 1)
+                group.submit(grow, depth - 1)
+
+        group.submit(grow, 6)
+    assert len(ran) == 2**7 - 1
+
+
+def test_groups_in_groups_on_one_worker(one):
+    """A task of a group may open a group of its own, on a single worker."""
+
+    def nest(depth):
+        if depth == 0:
+            return 1
+        with one.group() as group:
+            group.submit(nest, depth - 1)
+            group.submit(nest, depth - 1)
+        return sum(group.results())
+
+    assert one.submit(nest, 5).result(20) == 32
+
+
+def test_a_failure_climbs_through_nested_groups(one):
+    """A failure of an inner group fails its task, and with it the outer group."""
+
+    def inner():
+        with one.group() as group:
+            group.submit(guilty)
+
+    with pytest.raises(ExceptionGroup) as caught, one.group() as group:
+        group.submit(inner)
+    (error,) = caught.value.exceptions
+    assert isinstance(error, ExceptionGroup)
+    assert isinstance(error.exceptions[0], LookupError)
+
+
+def test_a_series_keeps_its_group_waiting(pool):
+    """A group with a series waits for the series to end."""
+    with pool.group() as group:
+        series = group.post_task(lambda: "beat", IntervalTask(0.001, max_runs=3))
+    assert series.called_times() == 3
+    assert group.results() == ["beat"]
+
+
+def test_cancel_from_inside_a_task(one):
+    """A task may cancel its own group, and finishes itself."""
+    group = one.group()
+    ran = []
+
+    def quit_all():
+        group.cancel()
+        return "finished"
+
+    task = group.submit(quit_all)
+    group.submit(ran.append, 1)
+    with pytest.raises(CancelledError):
+        group.wait(20)
+    assert task.result(0) == "finished"
+
+
+def test_many_threads_share_a_group(pool):
+    """A group may be filled and waited for from any thread."""
+    group = pool.group()
+    barrier = threading.Barrier(4)
+
+    def fill():
+        barrier.wait(20)
+        for _ in range(100):
+            group.submit(int)
+
+    threads = [threading.Thread(target=fill) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert group.results() == [0] * 400
+
+
+def test_a_group_of_a_pool_that_is_shut_down(make_pool):
+    """A group refuses what its pool refuses."""
+    pool = make_pool(1)
+    group = pool.group()
+    task = group.submit(int)
+    pool.shutdown()
+    with pytest.raises(PoolShutdown):
+        group.submit(int)
+    assert group.results() == [0]
+    assert task.done()
+
+
+def test_a_group_is_freed(pool):
+    """A group that is over keeps nothing alive."""
+    group = pool.group(timeout=1000)
+    for _ in range(3):
+        group.submit(int)
+    group.wait(20)
+    gone = weakref.ref(group)
+    del group
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_group_can_be_used_from_a_coroutine(pool):
+    """`async with` waits for the group without blocking the loop."""
+    if not hasattr(TaskGroup, "__aenter__"):
+        pytest.skip("`async with` comes with the asyncio part")
+
+    async def main():
+        loop_ran = []
+        asyncio.get_running_loop().call_soon(loop_ran.append, 1)
+        async with pool.group() as group:
+            group.post_task(int, DelayTask(0.01))
+        assert loop_ran == [1]
+
+    asyncio.run(main())
