@@ -448,19 +448,18 @@ impl<J: Job> Engine<J> {
     /// too late.
     pub fn reschedule(&self, job: &J, deadline: Nanos) -> bool {
         let task = job.task();
-        let moved = self.timer.reschedule(
+        // Under the timer's lock, so that a run cannot end in between: it goes back on the wheel
+        // under the same lock, and looks there whether it was told.
+        self.timer.reschedule(
             deadline,
             || key_of(task),
-            || {
-                task.restart(deadline, false);
+            |is_moved| {
+                let view = task.view();
+                let is_told = view.phase() == Phase::Running && !task.is_stopped();
+                // One that is queued is due already. A one-shot has no ticks to lay anew.
+                (is_moved || is_told) && (task.restart(deadline, is_told) || is_moved)
             },
-        );
-        // Not on the wheel: a series in a run is told, and one that is queued is due already. A run
-        // that ends in this very moment has drawn its deadline, and wins.
-        moved
-            || (task.view().phase() == Phase::Running
-                && task.view().is_series()
-                && task.restart(deadline, true))
+        )
     }
 
     /// How long until the deadline of a task that is on the wheel; `None` if it is not.
@@ -721,23 +720,30 @@ fn end_series_run<J: Job>(job: J, token: J::Token<'_>, result: Result<J::Value, 
     let engine = Arc::clone(job.engine());
     let next = job.task().end_run(engine.now(), result.is_err());
     engine.note_lost(job.task());
-    let Some(deadline) = next else {
+    let Some(mut deadline) = next else {
         return end(&job, token, result, job.task().is_stopped());
     };
     let handle = job.share(token);
-    let back = engine.timer.insert(deadline, job, |job, key| {
-        job.task().set_key(key.to_bits().get());
-        job.task().wait_again()
-    });
-    match back {
-        Ok(None) => {
-            if let Err(failure) = result {
-                handle.run_failed(token, failure);
+    let mut job = job;
+    loop {
+        let back = engine.timer.insert(deadline, job, |job, key| {
+            job.task().set_key(key.to_bits().get());
+            !job.task().is_moved() && job.task().wait_again()
+        });
+        job = match back {
+            Ok(None) => {
+                if let Err(failure) = result {
+                    handle.run_failed(token, failure);
+                }
+                return handle.task().notify_run();
             }
-            handle.task().notify_run();
+            Ok(Some(job)) => job,
+            Err(Refused { job, .. }) => return end(&job, token, result, true), // closed
+        };
+        match job.task().heed_moved() {
+            Some(moved) => deadline = moved, // told when the other one was already drawn
+            None => return end(&job, token, result, true), // stopped during the run
         }
-        // Stopped during the run, or the engine is closed: either way the series ends here.
-        Ok(Some(job)) | Err(Refused { job, .. }) => end(&job, token, result, true),
     }
 }
 
@@ -814,7 +820,11 @@ impl<J: Job> Sink<J> for DueSink<J> {
         job.task().view().phase() == Phase::Pending
     }
 
-    fn refused(&self, mut jobs: Vec<J>) {
+    fn refused(&self, jobs: Vec<J>) {
+        // The timer is closed: who closes it cancels a tick that has no need of a worker.
+        let is_tick = |job: &J| job.task().is_bare() && job.task().view().phase() == Phase::Pending;
+        let (ticks, mut jobs): (Vec<J>, Vec<J>) = jobs.into_iter().partition(is_tick);
+        self.attic.put(ticks);
         // Cancelled meanwhile, and counted as husks: the queue is where husks are dropped. With no
         // worker left they wait for a thread with a token.
         let left = self.pool.push_due(&mut jobs);

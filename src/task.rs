@@ -333,6 +333,12 @@ impl Task {
         self.notify(old.expect("every word was accepted"));
     }
 
+    /// Whether it has no callback.
+    pub(crate) fn is_bare(&self) -> bool {
+        // Relaxed: the flag never changes.
+        self.word.load(Ordering::Relaxed) & BARE != 0
+    }
+
     /// Whether it was asked not to run again.
     pub(crate) fn is_stopped(&self) -> bool {
         self.word.load(Ordering::Acquire) & STOP != 0
@@ -416,6 +422,17 @@ impl Task {
             }
         })
         .is_some()
+    }
+
+    /// See [`Series::is_moved`].
+    pub(crate) fn is_moved(&self) -> bool {
+        self.with_series(|series| series.is_moved())
+            .unwrap_or(false)
+    }
+
+    /// See [`Series::heed_moved`].
+    pub(crate) fn heed_moved(&self) -> Option<Nanos> {
+        self.with_series(Series::heed_moved).flatten()
     }
 
     /// What the series lost since the last call.

@@ -163,25 +163,23 @@ impl<T: Send + 'static> Timer<T> {
         key().and_then(|key| state.wheel.remove(key))
     }
 
-    /// Moves an item to another deadline; `key` is called under the lock, and `then` too, when the
-    /// item was there and has been moved. `false`: it is not there.
+    /// Moves an item to another deadline; `key` is called under the lock, and so is `then`, with
+    /// whether the item was there and has been moved. Its answer is the answer.
     pub fn reschedule(
         &self,
         deadline: Nanos,
         key: impl FnOnce() -> Option<Key>,
-        then: impl FnOnce(),
+        then: impl FnOnce(bool) -> bool,
     ) -> bool {
         let mut state = lock(&self.shared.state);
         let moved = key().is_some_and(|key| state.wheel.reschedule(key, deadline));
-        if moved {
-            then();
-        }
+        let answer = then(moved);
         let wake = moved && state.arm(deadline);
         drop(state);
         if wake {
             self.shared.parker.unpark();
         }
-        moved
+        answer
     }
 
     /// Whether an item is on the wheel; `key` is called under the lock.
@@ -466,10 +464,13 @@ mod tests {
         let clock = Arc::new(Manual::new());
         let (timer, due) = timer(Arc::<Manual>::clone(&clock));
         let key = insert(&timer, 3_600_000 * MS, 1);
-        assert!(timer.reschedule(2 * MS, || Some(key), || {}));
+        assert!(timer.reschedule(2 * MS, || Some(key), |moved| moved));
         clock.advance_to(2 * MS);
         assert_eq!(due.recv_timeout(PATIENCE), Ok((2 * MS, 1)));
-        assert!(!timer.reschedule(9 * MS, || Some(key), || unreachable!("it has fired")));
+        assert!(
+            !timer.reschedule(9 * MS, || Some(key), |moved| moved),
+            "it has fired"
+        );
     }
 
     #[test]

@@ -241,8 +241,60 @@ def test_the_deadline_is_kept_even_if_nobody_waits(make_pool, gate, until):
     until(lambda: tasks[1].cancelled())
     gate.open()
     tasks[0].result(20)
-    with pytest.raises(CancelledError):
+    with pytest.raises(TimeoutError):
         group.wait(20)
+
+
+def test_a_group_that_was_over_in_time_stays_so(pool, until):
+    """A deadline that passes when everything is over changes nothing."""
+    group = pool.group(timeout=0.01)
+    group.submit(lambda: 5).result(20)
+    until(lambda: pool.stats().pending_timers == 0)
+    pool.submit(int).result(20)
+    assert group.results() == [5]
+
+
+def test_a_task_added_after_the_deadline_is_cancelled(make_pool, gate, until):
+    """Whatever is added too late does not run."""
+    pool = make_pool(2)
+    pool.submit(gate)
+    gate.wait()
+    group = pool.group(timeout=0.01)
+    until(lambda: pool.stats().pending_timers == 0)
+    late = group.post_task(int, DelayTask(1000))
+    assert late.cancelled()
+    with pytest.raises(TimeoutError):
+        group.wait(20)
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_a_deadline_may_have_passed(pool, timeout):
+    """A group whose time is up from the start waits for nothing."""
+    group = pool.group(timeout=timeout)
+    task = group.post_task(int, DelayTask(1000))
+    with pytest.raises(TimeoutError):
+        group.wait()
+    assert task.cancelled()
+
+
+@pytest.mark.parametrize("on_error", ["cancel", "collect"])
+def test_the_deadline_comes_before_what_it_made_fail(one, gate, on_error):
+    """Whether the tasks that gave up are over or not, the wait times out."""
+
+    def patient():
+        gate()
+        asynctask.check_cancelled()
+
+    group = one.group(timeout=0.01, on_error=on_error)
+    task = group.submit(patient)
+    gate.wait()
+    with pytest.raises(TimeoutError):
+        group.wait()
+    gate.open()
+    assert isinstance(task.exception(20), CancelledError)
+    for wait in (group.wait, group.results, lambda: group.__exit__(None, None, None)):
+        with pytest.raises(TimeoutError):
+            wait()
 
 
 def test_the_deadline_ends_the_block(one, gate):
@@ -393,16 +445,25 @@ def test_a_group_is_freed(pool):
     assert gone() is None
 
 
-def test_a_group_can_be_used_from_a_coroutine(pool):
+def test_a_group_can_be_used_from_a_coroutine(pool, gate):
     """`async with` waits for the group without blocking the loop."""
-    if not hasattr(TaskGroup, "__aenter__"):
-        pytest.skip("`async with` comes with the asyncio part")
 
     async def main():
-        loop_ran = []
-        asyncio.get_running_loop().call_soon(loop_ran.append, 1)
+        asyncio.get_running_loop().call_later(0.01, gate.open)
         async with pool.group() as group:
-            group.post_task(int, DelayTask(0.01))
-        assert loop_ran == [1]
+            task = group.submit(gate)
+        assert task.result(0) == "through"
+        with pytest.raises(ExceptionGroup):
+            async with pool.group() as group:
+                group.submit(guilty)
+        with pytest.raises(KeyError):
+            async with pool.group() as group:
+                task = group.post_task(int, DelayTask(1000))
+                raise KeyError
+        assert task.cancelled()
+        with pytest.raises(TimeoutError):
+            async with pool.group(timeout=0.01) as group:
+                task = group.post_task(int, DelayTask(1000))
+        assert task.cancelled()
 
     asyncio.run(main())

@@ -166,7 +166,7 @@ def test_dropping_a_pool_loses_nothing():
 
 def test_a_dropped_pools_workers_leave(until):
     """Even `min_workers` leave when nobody can post any more."""
-    pool = AsyncTaskPool(2, "dropped", min_workers=1)
+    pool = AsyncTaskPool(2, "dropped", min_workers=1, idle_timeout=0.01)
     pool.submit(int).result(20)
     del pool
     gc.collect()

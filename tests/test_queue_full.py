@@ -264,10 +264,11 @@ def test_what_is_due_is_never_refused(make_pool, clock, gate, on_full):
     assert pool.stats().dropped == 0
 
 
-def test_the_bound_is_exact(make_pool, gate):
+def test_the_bound_is_exact(make_pool, make_gate):
     """Exactly `queue_size` tasks wait, and one more is refused."""
     for size in (1, 5, 100):
         pool = make_pool(1, queue_size=size, on_full="raise")
+        gate = make_gate()
         pool.submit(gate)
         gate.wait()
         for _ in range(size):

@@ -64,14 +64,14 @@ class TaskGroup(Generic[T]):
         # Appending to a list and reading it are atomic, which is all that is asked of it.
         self._tasks: list[AsyncTask[T]] = []
         self._cancelled = False
+        self._expired = False
         self._deadline: float | None = None
         self._alarm: AsyncTask[None] | None = None
         if timeout is not None:
-            # Refused here if it is no duration, before the group exists.
-            alarm = DelayTask(timeout)
-            self._deadline = time.monotonic() + _seconds("timeout", timeout)
+            left = _seconds("timeout", timeout)
+            self._deadline = time.monotonic() + left
             # For when nobody waits; who waits keeps the deadline himself.
-            self._alarm = pool.post_task(self.cancel, alarm, name="group deadline")
+            self._alarm = pool.post_task(self._expire, DelayTask(left), name="group deadline")
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> AsyncTask[T]:
         """Post ``fn(*args, **kwargs)`` for a worker to run now."""
@@ -95,6 +95,8 @@ class TaskGroup(Generic[T]):
 
     def _add(self, task: AsyncTask[T]) -> AsyncTask[T]:
         self._tasks.append(task)
+        if self._is_past_deadline():
+            self._expire()
         if self._cancelled:
             task.cancel()
         elif self._cancel_on_error:
@@ -110,6 +112,12 @@ class TaskGroup(Generic[T]):
         self._cancelled = True
         for task in list(self._tasks):
             task.cancel()
+
+    def _expire(self) -> None:
+        """Cancel what is left when the time is up, if anything is."""
+        if not all(task.done() for task in list(self._tasks)):
+            self._expired = True
+            self.cancel()
 
     def wait(self, timeout: Duration | None = None) -> None:
         """Wait until every task is over.
@@ -141,10 +149,13 @@ class TaskGroup(Generic[T]):
                 if task.done():
                     continue
                 if self._is_past_deadline():
-                    self.cancel()
+                    self._expire()
                 raise
             waited += 1
         self._silence_alarm()
+        # Before any failure: that tasks gave up when they were told to is no news.
+        if self._expired:
+            raise TimeoutError
 
     def _left(self, own: float | None) -> float | None:
         deadlines = [deadline for deadline in (own, self._deadline) if deadline is not None]
@@ -230,7 +241,8 @@ class TaskGroup(Generic[T]):
         while waited < len(self._tasks):
             task = self._tasks[waited]
             if not task.done():
-                left = self._left(None) if interruption is None else None
+                given_up = interruption is not None or self._expired
+                left = None if given_up else self._left(None)
                 waiter = asyncio.wrap_future(task)
                 # What became of the task is looked at when all are over.
                 waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -241,9 +253,7 @@ class TaskGroup(Generic[T]):
                     interruption = cancelled
                     continue
                 if not task.done():
-                    self.cancel()
-                    if interruption is None:
-                        interruption = TimeoutError()
+                    self._expire()
                     continue
             waited += 1
-        return interruption
+        return TimeoutError() if interruption is None and self._expired else interruption

@@ -221,6 +221,9 @@ pub(super) fn reset_default_pool(py: Python<'_>) -> PyResult<()> {
 pub(super) fn sleep(py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<()> {
     let delay = convert::duration("delay", delay, Least::Zero)?;
     let end = Instant::now().checked_add(delay);
+    if let Some(gevent) = Hooks::gevent(py)? {
+        return Hooks::poll(&gevent, end, || None::<()>).map(drop);
+    }
     let mut raised = None;
     py.detach(|| {
         let mut interrupted = interrupted(&mut raised);

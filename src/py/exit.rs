@@ -15,6 +15,7 @@ use std::time::Instant;
 use pyo3::prelude::*;
 
 use super::errors::PoolShutdown;
+use super::hooks::Hooks;
 use super::task::{PyJob, interrupted};
 use crate::error::Error;
 use crate::fork;
@@ -55,6 +56,10 @@ pub(super) fn join(
     engine: &Arc<Engine<PyJob>>,
     deadline: Option<Instant>,
 ) -> PyResult<bool> {
+    if let Some(gevent) = Hooks::gevent(py)? {
+        let look = || engine.join(Some(Instant::now()), &mut || false).ok();
+        return Ok(Hooks::poll(&gevent, deadline, look)?.is_some());
+    }
     let mut raised = None;
     let joined = py.detach(|| engine.join(deadline, &mut interrupted(&mut raised)));
     engine.sweep(py);

@@ -3,7 +3,10 @@
 //!
 //! Set once, when the package is imported; never changed. It calls Python, so never under a lock.
 
+use std::time::Instant;
+
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
@@ -86,6 +89,39 @@ impl Hooks {
         Ok(Self::ask(py)?
             .call_method1("on_loop", (event_loop,))?
             .unbind())
+    }
+
+    /// The package's functions for gevent, if this thread must not simply block. A program without
+    /// gevent pays one look into a dict, and only where it would have gone to sleep.
+    pub(super) fn gevent(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+        let modules = py
+            .import(intern!(py, "sys"))?
+            .getattr(intern!(py, "modules"))?;
+        if !modules.contains(intern!(py, "gevent.monkey"))? {
+            return Ok(None);
+        }
+        let gevent = py.import("asynctask._gevent")?;
+        let cooperative: bool = gevent.call_method0("is_cooperative")?.extract()?;
+        Ok(cooperative.then(|| gevent.into_any()))
+    }
+
+    /// Repeats `attempt`, which must not block, until it gives something or `deadline` passes, and
+    /// lets other greenlets run in between.
+    pub(super) fn poll<R>(
+        gevent: &Bound<'_, PyAny>,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut() -> Option<R>,
+    ) -> PyResult<Option<R>> {
+        loop {
+            if let Some(result) = attempt() {
+                return Ok(Some(result));
+            }
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(None);
+            }
+            gevent.call_method1("pause", (left.map(|left| left.as_secs_f64()),))?;
+        }
     }
 
     /// Whether calling it gives a coroutine.

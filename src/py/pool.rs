@@ -278,8 +278,18 @@ fn check_usable(runner: &PyRunner) -> PyResult<()> {
 fn post_now(py: Python<'_>, job: PyJob) -> PyResult<()> {
     let engine = Arc::clone(job.engine());
     let mut raised = None;
-    let mut wait_for_room =
-        |pool: &Pool<PyJob>| py.detach(|| pool.wait_for_room(&mut interrupted(&mut raised)));
+    let mut wait_for_room = |pool: &Pool<PyJob>| match Hooks::gevent(py) {
+        Ok(None) => py.detach(|| pool.wait_for_room(&mut interrupted(&mut raised))),
+        // A greenlet: the post tries again after each pause.
+        Ok(Some(gevent)) => gevent.call_method0("pause").map(drop).map_err(|error| {
+            raised = Some(error);
+            Error::Interrupted
+        }),
+        Err(error) => {
+            raised = Some(error);
+            Err(Error::Interrupted)
+        }
+    };
     match engine.post(job, py, &mut wait_for_room) {
         Ok(()) => Ok(()),
         Err(error) => Err(raised.unwrap_or_else(|| exit::explain(error))),

@@ -198,10 +198,19 @@ impl TaskBase {
         {
             return Err(PyRuntimeError::new_err("a task cannot wait for itself"));
         }
+        if let Some(gevent) = Hooks::gevent(py)? {
+            return Self::wait_on_hub(slf, &gevent, goal, deadline);
+        }
         let job = PyJob(slf.clone().unbind());
         this.engine.help(&job, py);
+        // On a worker of another pool, that pool lends one as well: two pools whose callbacks wait
+        // for each other's tasks would otherwise wait for ever.
+        let other = current(py)
+            .map(|outer| Arc::clone(&outer.get().engine))
+            .filter(|other| !Arc::ptr_eq(other, &this.engine) && other.pool().is_worker());
         let mut raised = None;
         let waited = py.detach(|| {
+            let _lent = other.as_ref().map(|other| other.pool().lend());
             this.engine
                 .wait(&this.task, goal, deadline, &mut interrupted(&mut raised))
         });
@@ -210,6 +219,33 @@ impl TaskBase {
             Some(error) => Err(error),
             None => Ok(waited?),
         }
+    }
+
+    /// [`wait`](Self::wait) for a greenlet, whose thread must not block.
+    fn wait_on_hub(
+        slf: &Bound<'_, Self>,
+        gevent: &Bound<'_, PyAny>,
+        goal: Goal,
+        deadline: Option<Instant>,
+    ) -> PyResult<View> {
+        let this = slf.get();
+        if goal == Goal::Over {
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            let left = left.map(|left| left.as_secs_f64());
+            gevent.call_method1("wait_until_done", (slf, left))?;
+            let view = this.view();
+            return if view.is_over() {
+                Ok(view)
+            } else {
+                Err(Error::TimedOut.into())
+            };
+        }
+        let look = || {
+            this.task
+                .wait(goal, Some(Instant::now()), &mut || false)
+                .ok()
+        };
+        Hooks::poll(gevent, deadline, look)?.ok_or_else(|| Error::TimedOut.into())
     }
 
     /// The result of a task that is over.

@@ -764,3 +764,55 @@ fn a_runner_that_unwinds_costs_a_thread_and_no_job() {
     close_and_join(&pool);
     assert_eq!(pool.counts().running, 0);
 }
+
+/// Runs the test `name` of this file again, in a process in which no thread can be started but
+/// those that ask for a smaller stack.
+fn without_threads(name: &str) -> bool {
+    const MARK: &str = "ASYNCTASK_TEST_WITHOUT_THREADS";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--test-threads=1", "--nocapture"])
+        .env(MARK, "1")
+        .env("RUST_MIN_STACK", (1_usize << 50).to_string())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("1 passed"), "{said}{complained}");
+    false
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_threads_every_job_comes_back_to_who_posted_it() {
+    if !without_threads("pool::without_threads_every_job_comes_back_to_who_posted_it") {
+        return;
+    }
+    let pool = pool(&options(2));
+    let posters: Vec<_> = (0..4)
+        .map(|poster| {
+            let pool = pool.clone();
+            let post = move || {
+                for n in 0..5_000 {
+                    let (mine, is_mine) = channel();
+                    let call = move || mine.send((poster, n)).unwrap();
+                    let refused = pool.push(Box::new(call)).unwrap_err();
+                    assert!(matches!(refused.error, Error::NoThread { .. }));
+                    (refused.job)();
+                    assert_eq!(is_mine.try_recv(), Ok((poster, n)));
+                }
+            };
+            std::thread::Builder::new()
+                .stack_size(1 << 22)
+                .spawn(post)
+                .unwrap()
+        })
+        .collect();
+    for poster in posters {
+        poster.join().unwrap();
+    }
+    assert_eq!(pool.counts().waiting, 0);
+    close_and_join(&pool);
+}
