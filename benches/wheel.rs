@@ -368,7 +368,7 @@ fn report_longest_advance() {
         calls.sort_unstable();
         let [half, p999] = [calls.len() / 2, calls.len() / 1_000 * 999].map(|at| calls[at]);
         println!(
-            "advance, budget {BUDGET}, 1M in one {name}: p50 {half:?}, p99.9 {p999:?}, longest {:?}",
+            "advance by {BUDGET}, 1M in one {name}: p50 {half:?}, p99.9 {p999:?}, longest {:?}",
             calls[calls.len() - 1]
         );
     }

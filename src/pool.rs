@@ -55,7 +55,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::fork::Birth;
-use crate::sync::{Mutex, MutexGuard, Parked, Parker, Wake, lock};
+use crate::sync::{Mutex, MutexGuard, Parked, Parker, Wake, lock, thread};
 
 /// What a worker does with its life.
 ///
@@ -256,7 +256,6 @@ impl<J> Queue<J> {
     }
 
     fn take_all(&mut self) -> Vec<J> {
-        self.husks = 0;
         self.sifted
             .drain(..)
             .chain(self.unsifted.drain(..))
@@ -382,9 +381,18 @@ impl<J: Send + 'static> Pool<J> {
         }
         state.queue.push(job);
         let summons = state.summon();
-        drop(state);
-        self.send(summons)
-            .map_err(|(job, error)| Refused { job, error })
+        match self.start_first(&mut state, summons) {
+            Ok(summons) => {
+                drop(state);
+                self.send(summons);
+                Ok(())
+            }
+            Err(error) => {
+                let job = state.queue.unsifted.pop_back();
+                let job = job.expect("it was pushed a moment ago, under the same lock");
+                Err(Refused { job, error })
+            }
+        }
     }
 
     /// Queues due jobs in one go, beyond the bound and even while a shutdown lets the queue run
@@ -398,14 +406,14 @@ impl<J: Send + 'static> Pool<J> {
             state.queue.push(job);
         }
         let summons = state.summon();
-        drop(state);
-        match self.send(summons) {
-            Ok(()) => Vec::new(),
-            Err((job, _)) => {
-                let mut left = vec![job];
-                left.extend(lock(&self.shared.state).queue.take_all());
-                left
+        match self.start_first(&mut state, summons) {
+            Ok(summons) => {
+                drop(state);
+                self.send(summons);
+                Vec::new()
             }
+            // Their husks stay counted: they come back.
+            Err(_) => state.queue.take_all(),
         }
     }
 
@@ -474,7 +482,7 @@ impl<J: Send + 'static> Pool<J> {
         let room = state.wake_one_for_room(self.shared.queue_size);
         drop(state);
         // Without a thread to lend, the wait goes on as it would have.
-        self.send_or_requeue(summons);
+        self.send(summons);
         if let Some(room) = room {
             room.unpark();
         }
@@ -496,7 +504,7 @@ impl<J: Send + 'static> Pool<J> {
         };
         let room = state.wake_one_for_room(self.shared.queue_size);
         drop(state);
-        self.send_or_requeue(summons);
+        self.send(summons);
         for seat in idle {
             seat.parker.unpark(); // it looks, and stays or leaves
         }
@@ -514,7 +522,7 @@ impl<J: Send + 'static> Pool<J> {
             }
             let summons = state.start();
             drop(state);
-            if !self.send_or_requeue(summons) {
+            if !self.send(summons) {
                 return;
             }
         }
@@ -539,6 +547,7 @@ impl<J: Send + 'static> Pool<J> {
         let left = if drain {
             Vec::new()
         } else {
+            state.queue.husks = 0;
             state.queue.take_all()
         };
         // A queue that is drained needs a worker even where none could be started before.
@@ -546,7 +555,7 @@ impl<J: Send + 'static> Pool<J> {
         let idle = std::mem::take(&mut state.idle);
         let room = std::mem::take(&mut state.room);
         drop(state);
-        self.send_or_requeue(summons);
+        self.send(summons);
         for seat in idle {
             seat.parker.unpark();
         }
@@ -619,75 +628,71 @@ impl<J: Send + 'static> Pool<J> {
         Arc::as_ptr(&self.shared) as usize
     }
 
-    /// Carries a summons out. If it was for a new thread, the system refused it, and no other
-    /// worker is there to do the work, one job comes back with the reason.
-    fn send(&self, summons: Summons) -> Result<(), (J, Error)> {
+    /// Starts a worker that is to be the only one, for who brings jobs. It is started under the
+    /// lock: if the system refuses, those jobs are still the last in the queue, and go back to who
+    /// brought them. Any other summons is left to be sent.
+    fn start_first(&self, state: &mut State<J>, summons: Summons) -> Result<Summons, Error> {
         match summons {
-            Summons::None => Ok(()),
+            Summons::Start(number) if state.workers == 1 => {
+                self.spawn(number).map_err(|reason| {
+                    state.take_back_start();
+                    Error::NoThread { reason }
+                })?;
+                Ok(Summons::None)
+            }
+            summons => Ok(summons),
+        }
+    }
+
+    /// Carries a summons out. `false`: it was for a new thread, and the system refused. Then those
+    /// who are about will come to the work, or whoever the next push sends for.
+    fn send(&self, summons: Summons) -> bool {
+        match summons {
+            Summons::None => true,
             Summons::Wake(seat) => {
                 seat.parker.unpark();
-                Ok(())
+                true
             }
-            Summons::Start(number) => self.spawn(number).or_else(|reason| {
+            Summons::Start(number) if self.spawn(number).is_ok() => true,
+            Summons::Start(_) => {
                 let mut state = lock(&self.shared.state);
-                state.workers -= 1;
-                state.alive -= 1;
-                state.coming = false;
+                state.take_back_start();
                 let joiners = state.joiners_if_gone();
-                let left = if state.workers == 0 {
-                    state.queue.unsifted.pop_back()
-                } else {
-                    None
-                };
                 drop(state);
                 for joiner in joiners {
                     joiner.unpark();
                 }
-                // With other workers about, they will come to it.
-                left.map_or(Ok(()), |job| Err((job, Error::NoThread { reason })))
-            }),
-        }
-    }
-
-    /// Like [`send`](Self::send), for who has brought no job: one that comes back is queued again
-    /// and waits for the next summons. `false`: no thread.
-    fn send_or_requeue(&self, summons: Summons) -> bool {
-        match self.send(summons) {
-            Ok(()) => true,
-            Err((job, _)) => {
-                lock(&self.shared.state).queue.push(job);
                 false
             }
         }
     }
 
     fn spawn(&self, number: u64) -> Result<(), String> {
-        let worker = Worker {
-            pool: Self {
-                shared: Arc::clone(&self.shared),
-                runner: Arc::clone(&self.runner),
-            },
-            number,
-            seat: Arc::new(Seat {
-                parker: Parker::new(),
-                summoned: std::sync::atomic::AtomicBool::new(false),
-            }),
-            arriving: Flag::new(true),
-            running: Flag::new(false),
-            left: Flag::new(false),
-        };
-        std::thread::Builder::new()
-            .name(worker.name())
+        let pool = self.clone();
+        // The worker is made on its thread: where there is none, there is no worker to be dropped.
+        thread::Builder::new()
+            .name(self.worker_name(number))
             .spawn(move || {
+                let worker = Worker::new(pool, number);
                 WORKER_OF.set(worker.pool.id());
                 worker.pool.runner.work(&worker);
             })
             .map(drop)
             .map_err(|error| error.to_string())
     }
+
+    fn worker_name(&self, number: u64) -> String {
+        format!("{}-{number}", self.shared.thread_name)
+    }
 }
 
 impl<J> State<J> {
+    fn take_back_start(&mut self) {
+        self.workers -= 1;
+        self.alive -= 1;
+        self.coming = false;
+    }
+
     fn joiners_if_gone(&mut self) -> Vec<Arc<Parker>> {
         if self.alive == 0 {
             std::mem::take(&mut self.joiners)
@@ -777,9 +782,25 @@ pub struct Worker<J: Send + 'static> {
 }
 
 impl<J: Send + 'static> Worker<J> {
+    /// A worker that was counted as coming.
+    fn new(pool: Pool<J>, number: u64) -> Self {
+        let seat = Seat {
+            parker: Parker::new(),
+            summoned: std::sync::atomic::AtomicBool::new(false),
+        };
+        Self {
+            pool,
+            number,
+            seat: Arc::new(seat),
+            arriving: Flag::new(true),
+            running: Flag::new(false),
+            left: Flag::new(false),
+        }
+    }
+
     /// Its thread's name.
     pub fn name(&self) -> String {
-        format!("{}-{}", self.pool.shared.thread_name, self.number)
+        self.pool.worker_name(self.number)
     }
 
     /// Sleeps until there is something to take; `false` when this worker is to end.
@@ -872,7 +893,7 @@ impl<J: Send + 'static> Worker<J> {
         let room = state.wake_one_for_room(shared.queue_size);
         let wants_more = state.workers < state.min_workers;
         drop(state);
-        self.pool.send_or_requeue(summons);
+        self.pool.send(summons);
         if let Some(room) = room {
             room.unpark();
         }
@@ -889,7 +910,7 @@ impl<J: Send + 'static> Worker<J> {
         // Its place may be taken by another, if there is work that it declined.
         let summons = state.summon();
         drop(state);
-        self.pool.send_or_requeue(summons);
+        self.pool.send(summons);
         false
     }
 }
@@ -915,7 +936,7 @@ impl<J: Send + 'static> Drop for Worker<J> {
         let summons = state.summon();
         let joiners = state.joiners_if_gone();
         drop(state);
-        self.pool.send_or_requeue(summons);
+        self.pool.send(summons);
         for joiner in joiners {
             joiner.wake();
         }
@@ -929,5 +950,199 @@ impl<J: Send + 'static> fmt::Debug for Worker<J> {
             .field("arriving", &self.arriving.get())
             .field("running", &self.running.get())
             .finish_non_exhaustive()
+    }
+}
+
+/// Run with `RUSTFLAGS="--cfg loom" cargo test --release --lib loom`.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::{AtomicU64, Ordering};
+
+    type Call = Box<dyn FnOnce() + Send>;
+
+    struct Caller;
+
+    impl Runner for Caller {
+        type Job = Call;
+
+        fn work(&self, worker: &Worker<Call>) {
+            while worker.wait() {
+                while let Some(call) = worker.take() {
+                    call();
+                }
+            }
+        }
+    }
+
+    fn pool(max_workers: usize, queue_size: Option<usize>) -> Pool<Call> {
+        let options = PoolOptions { max_workers, queue_size, ..PoolOptions::default() };
+        Pool::new(&options, Arc::new(Caller))
+    }
+
+    /// Loom looks at every interleaving with so many preemptions; it finds lost wake-ups with two.
+    fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+        builder.check(f);
+    }
+
+    /// Calls that count themselves.
+    #[derive(Clone)]
+    struct Count(Arc<AtomicU64>);
+
+    impl Count {
+        fn new() -> Self {
+            Self(Arc::new(AtomicU64::new(0)))
+        }
+
+        fn call(&self) -> Call {
+            let count = self.clone();
+            Box::new(move || {
+                count.0.fetch_add(1, Ordering::Relaxed);
+            })
+        }
+
+        fn end(&self, pool: &Pool<Call>, expected: u64) {
+            pool.close(true);
+            assert_eq!(pool.join(None, &mut || false), Ok(()));
+            assert_eq!(self.0.load(Ordering::Relaxed), expected);
+            let state = lock(&pool.shared.state);
+            assert_eq!((state.workers, state.alive, state.running), (0, 0, 0));
+            assert!(!state.coming && state.queue.len() == 0);
+        }
+    }
+
+    fn push(pool: &Pool<Call>, call: Call) {
+        assert!(pool.push(call).is_ok());
+    }
+
+    #[test]
+    fn loom_a_push_never_misses_a_worker_that_goes_idle() {
+        model(3, || {
+            let (pool, count) = (pool(1, None), Count::new());
+            push(&pool, count.call());
+            push(&pool, count.call());
+            count.end(&pool, 2);
+        });
+    }
+
+    #[test]
+    fn loom_two_who_push_and_one_worker() {
+        model(2, || {
+            let (pool, count) = (pool(1, None), Count::new());
+            let other = {
+                let (pool, call) = (pool.clone(), count.call());
+                thread::spawn(move || push(&pool, call))
+            };
+            push(&pool, count.call());
+            other.join().unwrap();
+            count.end(&pool, 2);
+        });
+    }
+
+    #[test]
+    fn loom_a_job_that_blocks_passes_the_baton_first() {
+        model(2, || {
+            let (pool, count) = (pool(2, None), Count::new());
+            let parker = Arc::new(Parker::new());
+            let blocked = {
+                let (parker, call) = (Arc::clone(&parker), count.call());
+                move || {
+                    parker.park(None);
+                    call();
+                }
+            };
+            push(&pool, Box::new(blocked));
+            push(&pool, Box::new(move || parker.unpark()));
+            count.end(&pool, 1);
+        });
+    }
+
+    #[test]
+    fn loom_a_push_meets_a_worker_whose_time_is_up() {
+        model(2, || {
+            let (pool, count) = (pool(1, None), Count::new());
+            push(&pool, count.call());
+            let time = {
+                let pool = pool.clone();
+                thread::spawn(move || {
+                    let idle = lock(&pool.shared.state).idle.clone();
+                    for seat in idle {
+                        seat.parker.expire();
+                    }
+                })
+            };
+            push(&pool, count.call());
+            time.join().unwrap();
+            count.end(&pool, 2);
+        });
+    }
+
+    #[test]
+    fn loom_who_waits_for_room_is_called() {
+        model(2, || {
+            let (pool, count) = (pool(1, Some(0)), Count::new());
+            push(&pool, count.call());
+            let mut call = count.call();
+            while let Err(refused) = pool.push(call) {
+                assert_eq!(refused.error, Error::QueueFull);
+                call = refused.job;
+                assert_eq!(pool.wait_for_room(&mut || false), Ok(()));
+            }
+            count.end(&pool, 2);
+        });
+    }
+
+    #[test]
+    fn loom_a_lent_worker_serves_who_waits_for_room() {
+        model(2, || {
+            let (pool, count) = (pool(1, Some(0)), Count::new());
+            let parker = Arc::new(Parker::new());
+            let waiting = {
+                let (pool, parker) = (pool.clone(), Arc::clone(&parker));
+                move || {
+                    let lent = pool.lend();
+                    parker.park(None);
+                    drop(lent);
+                }
+            };
+            push(&pool, Box::new(waiting));
+            let mut call: Call = Box::new(move || parker.unpark());
+            while let Err(refused) = pool.push(call) {
+                call = refused.job;
+                assert_eq!(pool.wait_for_room(&mut || false), Ok(()));
+            }
+            count.end(&pool, 0);
+        });
+    }
+
+    #[test]
+    fn loom_a_smaller_limit_loses_no_job() {
+        model(2, || {
+            let (pool, count) = (pool(2, None), Count::new());
+            push(&pool, count.call());
+            push(&pool, count.call());
+            pool.resize(1);
+            push(&pool, count.call());
+            count.end(&pool, 3);
+        });
+    }
+
+    #[test]
+    fn loom_a_push_during_the_end_is_refused_or_runs() {
+        model(2, || {
+            let (pool, count) = (pool(1, None), Count::new());
+            let other = {
+                let (pool, call) = (pool.clone(), count.call());
+                thread::spawn(move || pool.push(call).is_ok())
+            };
+            push(&pool, count.call());
+            pool.close(true);
+            let accepted = u64::from(other.join().unwrap());
+            count.end(&pool, 1 + accepted);
+        });
     }
 }

@@ -416,13 +416,13 @@ impl<J: Job> Engine<J> {
     /// [`Error::Shutdown`], [`Error::NoThread`].
     pub fn post_at(&self, job: J, deadline: Nanos, token: J::Token<'_>) -> Result<(), Error> {
         self.sweep(token);
-        let deadline = job.task().series_deadline().unwrap_or(deadline);
+        let deadline = |job: &J| job.task().series_deadline().or(Some(deadline));
         let admit = |job: &J, key: Key| {
             job.task().set_key(key.to_bits().get());
             job.task().view().phase() == Phase::Pending
         };
         self.timer
-            .insert(deadline, job, admit)
+            .insert(job, deadline, admit)
             .map_err(|refused| refused.error)?;
         count(&self.counters.submitted, 1);
         Ok(())
@@ -446,10 +446,11 @@ impl<J: Job> Engine<J> {
 
     /// Moves the deadline of a task that is on the wheel, or of a series in a run. `false`: it is
     /// too late.
+    ///
+    /// A series draws its next deadline and goes back on the wheel under one hold of the timer's
+    /// lock, and this looks under the same lock: it finds the series in the run or on the wheel.
     pub fn reschedule(&self, job: &J, deadline: Nanos) -> bool {
         let task = job.task();
-        // Under the timer's lock, so that a run cannot end in between: it goes back on the wheel
-        // under the same lock, and looks there whether it was told.
         self.timer.reschedule(
             deadline,
             || key_of(task),
@@ -607,10 +608,6 @@ impl<J: Job> Engine<J> {
         job.task().notify_cancelled();
         job.ended(token);
     }
-
-    fn note_lost(&self, task: &Task) {
-        note_lost(&self.counters, task);
-    }
 }
 
 impl<J: Job> Settle for Engine<J> {
@@ -718,31 +715,32 @@ fn settle<J: Job>(job: J, token: J::Token<'_>, outcome: Outcome<J::Value, J::Fai
 
 fn end_series_run<J: Job>(job: J, token: J::Token<'_>, result: Result<J::Value, J::Failure>) {
     let engine = Arc::clone(job.engine());
-    let next = job.task().end_run(engine.now(), result.is_err());
-    engine.note_lost(job.task());
-    let Some(mut deadline) = next else {
-        return end(&job, token, result, job.task().is_stopped());
-    };
     let handle = job.share(token);
-    let mut job = job;
-    loop {
-        let back = engine.timer.insert(deadline, job, |job, key| {
+    let task = handle.task();
+    let (now, failed) = (engine.now(), result.is_err());
+    let back = engine.timer.insert(
+        job,
+        |job| job.task().end_run(now, failed),
+        |job, key| {
             job.task().set_key(key.to_bits().get());
-            !job.task().is_moved() && job.task().wait_again()
-        });
-        job = match back {
-            Ok(None) => {
-                if let Err(failure) = result {
-                    handle.run_failed(token, failure);
-                }
-                return handle.task().notify_run();
+            job.task().wait_again()
+        },
+    );
+    note_lost(&engine.counters, task);
+    match back {
+        Ok(None) => {
+            if let Err(failure) = result {
+                handle.run_failed(token, failure);
             }
-            Ok(Some(job)) => job,
-            Err(Refused { job, .. }) => return end(&job, token, result, true), // closed
-        };
-        match job.task().heed_moved() {
-            Some(moved) => deadline = moved, // told when the other one was already drawn
-            None => return end(&job, token, result, true), // stopped during the run
+            task.notify_run();
+        }
+        // It was stopped, or this was its last run.
+        Ok(Some(job)) => end(&job, token, result, task.is_stopped()),
+        // The engine is closed. What would have gone on is cut short, and says so.
+        Err(Refused { job, .. }) => {
+            let goes_on = task.end_run(now, failed).is_some();
+            note_lost(&engine.counters, task);
+            end(&job, token, result, goes_on || task.is_stopped());
         }
     }
 }

@@ -242,18 +242,6 @@ impl Series {
         self.moved = Some(deadline);
     }
 
-    /// Whether a deadline was set that no end of a run has heeded yet.
-    pub fn is_moved(&self) -> bool {
-        self.moved.is_some()
-    }
-
-    /// Heeds a deadline that was set when [`end`](Self::end) had already given one.
-    pub fn heed_moved(&mut self) -> Option<Nanos> {
-        let moved = self.moved.take()?;
-        self.restart(moved);
-        Some(moved)
-    }
-
     /// What was lost since the last call.
     pub fn take_lost(&mut self) -> Lost {
         std::mem::take(&mut self.lost)

@@ -13,11 +13,15 @@ pub(crate) use loom::sync::{
     Condvar, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
+#[cfg(loom)]
+pub(crate) use loom::thread;
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Condvar, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
+#[cfg(not(loom))]
+pub(crate) use std::thread;
 
 /// Locks `mutex`, poisoned or not.
 ///
@@ -81,6 +85,14 @@ impl Parker {
     /// `None` waits without limit. A deadline in the past still takes a token that is there.
     pub fn park(&self, deadline: Option<Instant>) -> Parked {
         self.inner.park(deadline)
+    }
+}
+
+#[cfg(all(test, loom))]
+impl Parker {
+    /// Makes the deadline of who parks here pass now.
+    pub(crate) fn expire(&self) {
+        self.inner.expire();
     }
 }
 
@@ -182,6 +194,8 @@ mod imp {
     pub(super) struct Parker {
         token: Mutex<bool>,
         came: Condvar,
+        #[cfg(loom)]
+        expired: loom::sync::atomic::AtomicBool,
     }
 
     impl Parker {
@@ -189,6 +203,8 @@ mod imp {
             Self {
                 token: Mutex::new(false),
                 came: Condvar::new(),
+                #[cfg(loom)]
+                expired: loom::sync::atomic::AtomicBool::new(false),
             }
         }
 
@@ -197,15 +213,27 @@ mod imp {
             self.came.notify_one();
         }
 
-        /// Loom has no time: a model that parks is always woken, or is a deadlock.
+        /// Loom has no time: a deadline passes when [`expire`](Self::expire) says so. Who parks and
+        /// is never woken is a deadlock, which loom reports.
         #[cfg(loom)]
-        pub(super) fn park(&self, _deadline: Option<Instant>) -> Parked {
+        pub(super) fn park(&self, deadline: Option<Instant>) -> Parked {
             let mut token = lock(&self.token);
             while !*token {
+                if deadline.is_some() && self.expired.swap(false, super::Ordering::Relaxed) {
+                    return Parked::TimedOut;
+                }
                 token = super::wait(&self.came, token);
             }
             *token = false;
             Parked::Notified
+        }
+
+        #[cfg(all(test, loom))]
+        pub(super) fn expire(&self) {
+            let token = lock(&self.token);
+            self.expired.store(true, super::Ordering::Relaxed);
+            drop(token);
+            self.came.notify_one();
         }
 
         #[cfg(not(loom))]

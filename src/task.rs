@@ -424,17 +424,6 @@ impl Task {
         .is_some()
     }
 
-    /// See [`Series::is_moved`].
-    pub(crate) fn is_moved(&self) -> bool {
-        self.with_series(|series| series.is_moved())
-            .unwrap_or(false)
-    }
-
-    /// See [`Series::heed_moved`].
-    pub(crate) fn heed_moved(&self) -> Option<Nanos> {
-        self.with_series(Series::heed_moved).flatten()
-    }
-
     /// What the series lost since the last call.
     pub(crate) fn take_lost(&self) -> Lost {
         self.with_series(Series::take_lost).unwrap_or_default()

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{Clock, Nanos};
 use crate::error::Error;
 use crate::pool::Refused;
-use crate::sync::{Condvar, Mutex, MutexGuard, Parked, Parker, lock, wait};
+use crate::sync::{Condvar, Mutex, MutexGuard, Parked, Parker, lock, thread, wait};
 use crate::wheel::{Due, Key, Tiers, Wheel};
 
 /// The most entries touched while the lock is held. 256 take about 10 µs, which is what an insert
@@ -116,15 +116,15 @@ impl<T: Send + 'static> Timer<T> {
         }
     }
 
-    /// Puts `item` on the wheel. `admit` is called under the lock with the item's key; when it
-    /// answers `false` the item comes straight back as `Ok(Some(item))`.
+    /// Puts `item` on the wheel. Two questions are asked under the lock: what its deadline is, and,
+    /// when the item has a key, whether it may stay. A no comes back as `Ok(Some(item))`.
     ///
     /// # Errors
     /// The item comes back with [`Error::Shutdown`] or [`Error::NoThread`].
     pub fn insert(
         &self,
-        deadline: Nanos,
         item: T,
+        deadline: impl FnOnce(&T) -> Option<Nanos>,
         admit: impl FnOnce(&T, Key) -> bool,
     ) -> Result<Option<T>, Refused<T>> {
         let mut state = lock(&self.shared.state);
@@ -145,6 +145,9 @@ impl<T: Send + 'static> Timer<T> {
                 }
             };
         }
+        let Some(deadline) = deadline(&item) else {
+            return Ok(Some(item));
+        };
         let key = state.wheel.insert(deadline, item);
         if !state.wheel.get(key).is_some_and(|item| admit(item, key)) {
             return Ok(state.wheel.remove(key));
@@ -239,7 +242,7 @@ impl<T: Send + 'static> Timer<T> {
         let shared = Arc::clone(&self.shared);
         // Under the lock: a start takes about 10 µs, once in a timer's life, and two threads for
         // one wheel must not be.
-        std::thread::Builder::new()
+        thread::Builder::new()
             .name(self.shared.thread_name.clone())
             .spawn(move || shared.run())
             .map_err(|error| error.to_string())?;
@@ -411,10 +414,14 @@ mod tests {
 
     fn insert(timer: &Timer<u32>, deadline: Nanos, item: u32) -> Key {
         let mut got = None;
-        let back = timer.insert(deadline, item, |_, key| {
-            got = Some(key);
-            true
-        });
+        let back = timer.insert(
+            item,
+            |_| Some(deadline),
+            |_, key| {
+                got = Some(key);
+                true
+            },
+        );
         assert!(back.is_ok_and(|back| back.is_none()));
         got.expect("it was admitted")
     }
@@ -476,7 +483,8 @@ mod tests {
     #[test]
     fn an_item_that_is_not_admitted_comes_straight_back() {
         let (timer, _due) = timer(Arc::new(Manual::new()));
-        assert_eq!(timer.insert(5, 1, |_, _| false).unwrap(), Some(1));
+        assert_eq!(timer.insert(1, |_| Some(5), |_, _| false).unwrap(), Some(1));
+        assert_eq!(timer.insert(2, |_| None, |_, _| true).unwrap(), Some(2));
         assert!(timer.is_empty());
     }
 
@@ -503,7 +511,7 @@ mod tests {
         let mut left = timer.close();
         left.sort_unstable();
         assert_eq!(left, [1, 2]);
-        let refused = timer.insert(5, 3, |_, _| true).unwrap_err();
+        let refused = timer.insert(3, |_| Some(5), |_, _| true).unwrap_err();
         assert_eq!((refused.job, refused.error), (3, Error::Shutdown));
     }
 
@@ -523,5 +531,180 @@ mod tests {
             insert(&timer, 0, round);
             assert_eq!(due.recv_timeout(PATIENCE), Ok((0, round)));
         }
+    }
+}
+
+/// Run with `RUSTFLAGS="--cfg loom" cargo test --release --lib loom`.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::thread;
+
+    use super::*;
+    use crate::clock::Manual;
+
+    /// Tells what came, and keeps it from going back when it was called off.
+    struct Tell {
+        came: Arc<Came>,
+    }
+
+    #[derive(Default)]
+    struct Came {
+        items: Mutex<Vec<(Nanos, u32)>>,
+        parker: Parker,
+    }
+
+    impl Came {
+        /// Sleeps until so many have come.
+        fn wait_for(&self, count: usize) -> Vec<(Nanos, u32)> {
+            loop {
+                let items = lock(&self.items);
+                if items.len() >= count {
+                    return items.clone();
+                }
+                drop(items);
+                self.parker.park(None);
+            }
+        }
+    }
+
+    impl Sink<u32> for Tell {
+        fn due(&self, now: Nanos, due: &mut Vec<Due<u32>>, again: &mut Vec<(Nanos, u32)>) {
+            for due in due.drain(..) {
+                assert!(now >= due.deadline, "early: {now} before {}", due.deadline);
+                lock(&self.came.items).push((due.deadline, due.item));
+                if due.item == AGAIN {
+                    again.push((due.deadline + 1, due.item));
+                }
+            }
+            self.came.parker.unpark();
+        }
+
+        fn readmit(&self, _item: &u32, _key: Key) -> bool {
+            true
+        }
+
+        fn refused(&self, items: Vec<u32>) {
+            assert_eq!(items, [AGAIN]);
+        }
+    }
+
+    const AGAIN: u32 = 99;
+
+    fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+        builder.check(f);
+    }
+
+    fn timer() -> (Arc<Manual>, Timer<u32>, Arc<Came>) {
+        let (clock, came) = (Arc::new(Manual::new()), Arc::new(Came::default()));
+        clock.advance_to(10);
+        let sink = Box::new(Tell { came: Arc::clone(&came) });
+        let idle = Duration::from_secs(3600);
+        let timer = Timer::new(
+            &Tiers::default(),
+            Arc::<Manual>::clone(&clock),
+            sink,
+            idle,
+            "timer".to_owned(),
+        );
+        (clock, timer, came)
+    }
+
+    fn insert(timer: &Timer<u32>, deadline: Nanos, item: u32) -> Key {
+        let mut got = None;
+        let back = timer.insert(deadline, item, |_, key| {
+            got = Some(key);
+            true
+        });
+        assert!(back.unwrap().is_none());
+        got.unwrap()
+    }
+
+    #[test]
+    fn loom_an_insert_never_misses_the_thread_that_goes_to_sleep() {
+        model(3, || {
+            let (_clock, timer, came) = timer();
+            insert(&timer, 20, 1); // the thread goes to sleep for this one
+            insert(&timer, 10, 2); // and must get up for this one
+            assert_eq!(came.wait_for(1), [(10, 2)]);
+            assert_eq!(timer.close(), [1]);
+        });
+    }
+
+    #[test]
+    fn loom_two_inserts_at_once_never_hide_each_other() {
+        model(2, || {
+            let (_clock, timer, came) = timer();
+            insert(&timer, 30, 1);
+            let other = {
+                let timer = timer.clone();
+                thread::spawn(move || drop(insert(&timer, 20, 2)))
+            };
+            insert(&timer, 10, 3);
+            assert_eq!(came.wait_for(1), [(10, 3)]);
+            other.join().unwrap();
+            assert_eq!(timer.close().len(), 2);
+        });
+    }
+
+    #[test]
+    fn loom_a_move_to_an_earlier_deadline_wakes_the_thread() {
+        model(3, || {
+            let (_clock, timer, came) = timer();
+            let key = insert(&timer, 20, 1);
+            assert!(timer.reschedule(10, || Some(key), |moved| moved));
+            assert_eq!(came.wait_for(1), [(10, 1)]);
+            assert!(timer.close().is_empty());
+        });
+    }
+
+    #[test]
+    fn loom_the_clock_moves_while_the_thread_goes_to_sleep() {
+        model(3, || {
+            let (clock, timer, came) = timer();
+            insert(&timer, 20, 1);
+            clock.advance_to(20);
+            assert_eq!(came.wait_for(1), [(20, 1)]);
+            assert!(timer.close().is_empty());
+        });
+    }
+
+    #[test]
+    fn loom_an_insert_meets_the_thread_whose_time_is_up() {
+        model(3, || {
+            let (_clock, timer, came) = timer();
+            insert(&timer, 10, 1);
+            came.wait_for(1);
+            timer.shared.parker.expire(); // the wheel is empty, or about to be
+            insert(&timer, 10, 2);
+            assert_eq!(came.wait_for(2), [(10, 1), (10, 2)]);
+            assert!(timer.close().is_empty());
+        });
+    }
+
+    #[test]
+    fn loom_a_remove_against_the_deadline_has_one_winner() {
+        model(3, || {
+            let (clock, timer, came) = timer();
+            let key = insert(&timer, 20, 1);
+            clock.advance_to(20);
+            let removed = timer.remove(|| Some(key));
+            timer.close(); // what was taken off is with the sink now
+            assert_eq!(removed.is_some(), lock(&came.items).is_empty());
+        });
+    }
+
+    #[test]
+    fn loom_the_end_waits_for_what_is_in_flight_and_keeps_the_rest_off() {
+        model(3, || {
+            let (_clock, timer, came) = timer();
+            insert(&timer, 10, AGAIN);
+            let left = timer.close();
+            // It had not come, or had come and gone back, or was kept off.
+            let came = lock(&came.items).len();
+            assert!(left.len() <= 1 && (came > 0 || left == [AGAIN]));
+            assert!(timer.is_empty());
+        });
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Wheel`] is plain data. The timer thread owns one, behind a mutex, and tells it the time. The
 //! wheel itself never reads a clock, takes no lock, starts no thread, runs no code of the caller
-//! (not even a destructor: items always go back out) and yields nothing before its deadline.
+//! (not even a destructor, unless it is dropped with items in it) and yields nothing early.
 //!
 //! All times are nanoseconds on one monotonic scale of the caller's choice, as `u64`. Deadlines are
 //! kept exactly; ticks bound the work, not the accuracy.
@@ -40,10 +40,10 @@
 //! before everything in the next, and what is due first is found by looking for the first bit set.
 //!
 //! When its time has come, a slot is opened: its entries move to the tier below, which from then on
-//! covers that slot's span, and from the lowest tier to near, which is in exact order. An item moves
-//! once for each tier above near, at most. A tick with more than 256 entries is a crowd: it is split
-//! by *inner* rings, 64 slots each, down to single nanoseconds if need be, so that no step has to
-//! sort a million entries.
+//! covers that slot's span, and from the lowest tier to near, which is in exact order. An item
+//! moves once for each tier above near, at most. A tick with more than 256 entries is a crowd: it
+//! is split by *inner* rings, 64 slots each, down to single nanoseconds if need be, so that no step
+//! has to sort a million entries.
 //!
 //! # Invariants
 //!
@@ -64,24 +64,26 @@
 //!
 //! Each item that [`advance`](Wheel::advance) yields has the earliest deadline of all items pending
 //! at that moment; this holds from call to call, whatever the budgets, and whatever is inserted,
-//! cancelled or rescheduled between the calls. Items with equal deadlines come in the order of their
-//! insertion; a rescheduled item counts as inserted when it was rescheduled. One exception: what is
-//! inserted while an `advance` that returned `true` awaits the next call may overtake its equals.
+//! cancelled or rescheduled between the calls. Items with equal deadlines come in the order of
+//! their insertion; a rescheduled item counts as inserted when it was rescheduled. One exception:
+//! what is inserted while an `advance` that returned `true` awaits the next call may overtake its
+//! equals.
 //!
 //! # Costs
 //!
-//! Insert, cancel and reschedule are O(1) (O(log n) within near and far). `advance` costs O(1) for
-//! each entry it moves, and touches about `budget` of them. Nothing is ever copied in bulk: items and
-//! entries are stored in blocks. Memory goes back block by block while a burst is worked off. Two
-//! things are bounded on average only: freeing memory, as far as it is up to the allocator, and
-//! cancelling a great many items that are near, in the same 5 ms.
+//! Insert, cancel and reschedule are O(1), or O(log n) in near and in far. `advance` costs O(1) for
+//! each entry it moves, and touches about `budget` of them. Items and entries are stored in blocks,
+//! so that nothing is copied in bulk, and memory goes back block by block while a burst is worked
+//! off. Two things are bounded on average only: the heap in near, which grows and is pruned as a
+//! whole, when a great many items are inserted and cancelled within the current tick; and freeing
+//! memory, as far as it is up to the allocator.
 //!
 //! # Storage
 //!
 //! Slots hold entries of 16 bytes, so that moving them to the tier below reads memory in a row and
 //! leaves the items alone. The other choice is lists linked through the items. Both were measured,
-//! interleaved, with 8-byte items due within 60 s: medians in ns for one operation, on 2 shared x86-64
-//! cores whose memory was up to 1.7 times faster at other times, for both alike.
+//! interleaved, with 8-byte items due within 60 s: medians in ns for one operation, on 2 shared
+//! x86-64 cores whose memory was up to 1.7 times faster at other times, for both alike.
 //!
 //! |                                              | entries in slots | linked lists |
 //! |----------------------------------------------|------------------|--------------|
@@ -93,9 +95,10 @@
 //! | bytes for one pending item (after 1M swaps)  | 40 (57)          | 32 (32)      |
 //!
 //! Lists win where most timers are cancelled at random; slots win by far where they fire, and the
-//! lock is held for as long as that takes. Also tried: entries of 8 bytes with the deadline in the
-//! item (expire 93 ns: each move fetches the item), and items split into a part that moving needs and
-//! a part that firing needs (78 ns). The longest call of the lists is their sort of a whole tick.
+//! lock is held for as long as that takes. Expiry took 0.3 of the lists' time; 0.6 with entries of
+//! 8 bytes and the deadline in the item, which every move then has to fetch; and 0.5 with items
+//! split into what moving needs and what firing needs. The lists' longest call is the sort of a
+//! whole tick.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::cast_possible_truncation,
@@ -185,8 +188,8 @@ struct Open {
     last: u64,
     /// Whether its entries go to near.
     gather: bool,
-    /// A crowd that is due in one nanosecond. There is nothing to sort, so it goes to near, and out,
-    /// block by block.
+    /// A crowd that is due in one nanosecond. There is nothing to sort, so it goes to near, and
+    /// out, block by block.
     level: bool,
     /// Whether some entries are dead, so that each must be looked up.
     filter: bool,
@@ -303,7 +306,8 @@ impl<T> Wheel<T> {
     /// Moves time to `now`, never back, and appends what is due to `out`, earliest first.
     ///
     /// A call touches about `budget` entries, at least one, whether it yields them or only moves
-    /// them. `true` means that the budget ended before the work did: there is more to do at the same
+    /// them. `true` means that the budget ended before the work did: there is more to do at the
+    /// same
     /// `now`, and anything may be done to the wheel before the next call.
     pub fn advance(&mut self, now: u64, budget: usize, out: &mut Vec<Due<T>>) -> bool {
         self.now = self.now.max(now);
@@ -330,9 +334,9 @@ impl<T> Wheel<T> {
 
     /// When [`advance`](Self::advance) is to be called next; `None` if nothing is pending.
     ///
-    /// Never later than the earliest deadline, and later than the time of the last `advance` if that
-    /// returned `false`. It is that deadline exactly, unless items that came before it in the same
-    /// slot were cancelled: then it may be one of theirs.
+    /// Never later than the earliest deadline, and later than the time of the last `advance` if
+    /// that returned `false`. It is that deadline exactly, unless items that came before it in the
+    /// same slot were cancelled: then it may be one of theirs.
     pub fn next_expiry(&self) -> Option<u64> {
         if self.is_empty() {
             return None;
@@ -632,8 +636,9 @@ impl<T> Wheel<T> {
         true
     }
 
-    /// Reads the nodes of `entries` and counts the live ones. Nodes are all over the memory: read in
-    /// a loop that does nothing else, they are fetched side by side instead of one after the other.
+    /// Reads the nodes of `entries` and counts the live ones. Nodes are all over the memory: read
+    /// in a loop that does nothing else, they are fetched side by side instead of one after the
+    /// other.
     fn fetch(&self, entries: &[Entry]) -> usize {
         entries
             .iter()

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use asynctask::Error;
 use asynctask::pool::{Pool, PoolCounts, PoolOptions, Runner, Worker};
 
-use crate::support::{Gate, Key, PATIENCE, channel, eventually, field, gate, receive};
+use crate::support::{
+    Gate, Key, PATIENCE, channel, eventually, field, gate, receive, without_threads,
+};
 
 type Call = Box<dyn FnOnce() + Send>;
 
@@ -765,25 +767,6 @@ fn a_runner_that_unwinds_costs_a_thread_and_no_job() {
     assert_eq!(pool.counts().running, 0);
 }
 
-/// Runs the test `name` of this file again, in a process in which no thread can be started but
-/// those that ask for a smaller stack.
-fn without_threads(name: &str) -> bool {
-    const MARK: &str = "ASYNCTASK_TEST_WITHOUT_THREADS";
-    if std::env::var_os(MARK).is_some() {
-        return true;
-    }
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--test-threads=1", "--nocapture"])
-        .env(MARK, "1")
-        .env("RUST_MIN_STACK", (1_usize << 50).to_string())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("1 passed"), "{said}{complained}");
-    false
-}
-
 #[test]
 #[cfg(target_os = "linux")]
 fn without_threads_every_job_comes_back_to_who_posted_it() {
@@ -813,6 +796,25 @@ fn without_threads_every_job_comes_back_to_who_posted_it() {
     for poster in posters {
         poster.join().unwrap();
     }
+    let mut due: Vec<Call> = vec![Box::new(|| ()), Box::new(|| ())];
+    assert_eq!(pool.push_due(&mut due).len(), 2);
     assert_eq!(pool.counts().waiting, 0);
+    close_and_join(&pool);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_threads_a_loan_and_the_fewest_workers_break_nothing() {
+    if !without_threads("pool::without_threads_a_loan_and_the_fewest_workers_break_nothing") {
+        return;
+    }
+    let pool = pool(&PoolOptions {
+        min_workers: 2,
+        ..options(3)
+    });
+    let lent = pool.lend();
+    pool.start_min_workers();
+    drop(lent);
+    assert_eq!(workers(&pool), 0);
     close_and_join(&pool);
 }

@@ -13,6 +13,7 @@ use asynctask::{Error, Every, Handle, Options, Scheduler};
 
 use crate::support::{
     PATIENCE, by_hand, channel, eventually, field, gate, occupy, receive, scheduler,
+    without_threads,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -755,7 +756,7 @@ fn workers_that_help_each_other_run_every_task_once() {
                 .map(|_| {
                     let counted = Arc::clone(&counted);
                     inner
-                        .post(move || drop(counted.fetch_add(1, Ordering::SeqCst)))
+                        .post(move || _ = counted.fetch_add(1, Ordering::SeqCst))
                         .unwrap()
                 })
                 .collect(),
@@ -1025,4 +1026,26 @@ fn dropping_the_scheduler_and_the_handles_loses_no_task() {
             .unwrap_err()
             .is_disconnected()
     );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_threads_every_post_is_refused_and_counts_for_nothing() {
+    if !without_threads("scheduler::without_threads_every_post_is_refused_and_counts_for_nothing") {
+        return;
+    }
+    let scheduler = one_worker();
+    let (callback, is_alive) = owning();
+    let refused = [
+        scheduler.post(callback.clone()).unwrap_err(),
+        scheduler.post_after(HOUR, callback.clone()).unwrap_err(),
+        scheduler
+            .post_every(&Every::new(HOUR), callback)
+            .unwrap_err(),
+    ];
+    for error in refused {
+        assert!(matches!(error, Error::NoThread { .. }), "{error}");
+    }
+    assert!(!is_alive());
+    assert_eq!(shut_down(&scheduler).submitted, 0);
 }

@@ -105,3 +105,22 @@ pub(crate) fn field(debug: &impl std::fmt::Debug, field: &str) -> usize {
     let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().expect(&text)
 }
+
+/// Runs the test `name` again, in a process in which no thread can be started but
+/// those that ask for a smaller stack. `true`: this is that process.
+pub(crate) fn without_threads(name: &str) -> bool {
+    const MARK: &str = "ASYNCTASK_TEST_WITHOUT_THREADS";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--test-threads=1", "--nocapture"])
+        .env(MARK, "1")
+        .env("RUST_MIN_STACK", (1_usize << 50).to_string())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("1 passed"), "{said}{complained}");
+    false
+}

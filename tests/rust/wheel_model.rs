@@ -1,10 +1,10 @@
 //! The wheel against a model: any sequence of operations, any tiers, any jump of time.
 //!
-//! The model is a `BTreeMap` from (deadline, number of the insertion) to the item. What is asserted:
-//! nothing early, lost, or yielded twice; a removed item comes back once; each item yielded has the
-//! earliest deadline then pending, and equal deadlines keep the order of insertion or rescheduling,
-//! unless that fell between two calls of a bounded drain; `next_expiry` is never later than the truth,
-//! and lies ahead of a finished advance.
+//! The model is a `BTreeMap` from (deadline, number of the insertion) to the item. What is
+//! asserted: nothing early, lost, or yielded twice; a removed item comes back once; each item
+//! yielded has the earliest deadline then pending, and equal deadlines keep the order of insertion
+//! or rescheduling, unless that fell between two calls of a bounded drain; `next_expiry` is never
+//! later than the truth, and lies ahead of a finished advance.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,0 +1,150 @@
+"""The default pool: one per process, made at first use."""
+
+import threading
+
+import pytest
+
+import asynctask
+from asynctask import AsyncTaskPool, DelayTask, IntervalTask, PoolShutdown
+from asynctask.testing import reset_default_pool
+
+pytestmark = pytest.mark.usefixtures("default_pool")
+
+
+def test_there_is_one_default_pool():
+    """Whoever asks gets the same pool, which is an `AsyncTaskPool`."""
+    pool = asynctask.get_async_task()
+    assert type(pool) is AsyncTaskPool
+    assert asynctask.get_async_task() is pool
+    before = pool.stats().submitted
+    asynctask.post_task(int).result(20)
+    assert pool.stats().submitted == before + 1
+
+
+def test_many_threads_make_one_default_pool():
+    """A race for the first use makes one pool."""
+    pools = []
+    barrier = threading.Barrier(8)
+
+    def get():
+        barrier.wait(20)
+        pools.append(asynctask.get_async_task())
+
+    threads = [threading.Thread(target=get) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(set(map(id, pools))) == 1
+
+
+def test_the_three_usages():
+    """Now, later, and every so often: the three usages of the front page."""
+    ran = []
+    asynctask.post_task(lambda: ran.append("now")).wait_for_finished(20)
+    later = asynctask.post_task(lambda: ran.append("later"), DelayTask(0.010))
+    later.wait_for_finished(20)
+    beat = asynctask.post_task(lambda: ran.append("beat"), IntervalTask(0.002))
+    beat.wait_for_finished_count(3, 20)
+    beat.stop_and_wait(20)
+    assert ran[:2] == ["now", "later"]
+    assert ran[2:] == ["beat"] * beat.called_times()
+
+
+def test_its_options_can_be_set_before_its_first_use():
+    """`set_work_pool_options` takes workers, capacity, and the options of a pool."""
+    asynctask.set_work_pool_options(
+        max_workers=1, max_capacity=1, on_full="raise", thread_name_prefix="set"
+    )
+    entered, leave = threading.Event(), threading.Event()
+    task = asynctask.post_task(lambda: (entered.set(), leave.wait(20)))
+    assert entered.wait(20)
+    queued = asynctask.post_task(lambda: threading.current_thread().name)
+    with pytest.raises(asynctask.QueueFull):
+        asynctask.post_task(int)
+    leave.set()
+    assert task.result(20)
+    assert queued.result(20) == "set-0"
+    assert asynctask.get_async_task().stats().max_workers == 1
+
+
+def test_the_last_options_count():
+    """Options may be set again as long as nobody has used the pool."""
+    asynctask.set_work_pool_options(3)
+    asynctask.set_work_pool_options(2)
+    assert asynctask.get_async_task().stats().max_workers == 2
+
+
+@pytest.mark.parametrize("use", ["post_task", "get_async_task", "after"])
+def test_its_options_cannot_be_set_afterwards(use):
+    """Once the pool is used, its options are refused."""
+    calls = {
+        "post_task": lambda: asynctask.post_task(int).result(20),
+        "get_async_task": asynctask.get_async_task,
+        "after": lambda: asynctask.after(0.001).result(20),
+    }
+    calls[use]()
+    with pytest.raises(RuntimeError, match="default pool"):
+        asynctask.set_work_pool_options(2)
+
+
+def test_it_is_bounded_at_10000_by_default():
+    """A program that posts faster than it works feels it: the queue has 10,000 places."""
+    asynctask.set_work_pool_options(1)
+    pool = asynctask.get_async_task()
+    entered, leave = threading.Event(), threading.Event()
+    asynctask.post_task(lambda: (entered.set(), leave.wait(20)))
+    assert entered.wait(20)
+    for _ in range(10_000):
+        assert pool.try_submit(int) is not None
+    assert pool.try_submit(int) is None
+    leave.set()
+
+
+def test_wait_and_exit_ends_it():
+    """`wait_and_exit` runs what is queued, cancels what waits, and the pool takes no more."""
+    tasks = [asynctask.post_task(int) for _ in range(100)]
+    later = asynctask.post_task(int, DelayTask(1000))
+    assert asynctask.wait_and_exit(20) is True
+    assert [task.result(0) for task in tasks] == [0] * 100
+    assert later.cancelled()
+    with pytest.raises(PoolShutdown):
+        asynctask.post_task(int)
+    assert asynctask.wait_and_exit(20) is True
+
+
+def test_wait_and_exit_gives_up_after_a_second_by_default():
+    """Without a timeout, a callback that blocks is waited for one second, and no longer."""
+    leave = threading.Event()
+    entered = threading.Event()
+    asynctask.post_task(lambda: (entered.set(), leave.wait(20)))
+    assert entered.wait(20)
+    assert asynctask.wait_and_exit() is False
+    leave.set()
+    assert asynctask.wait_and_exit(None) is True
+
+
+def test_after_reset_there_is_a_new_one():
+    """`testing.reset_default_pool` shuts the pool down and forgets it."""
+    old = asynctask.get_async_task()
+    task = asynctask.post_task(lambda: 1)
+    reset_default_pool()
+    assert task.result(0) == 1
+    with pytest.raises(PoolShutdown):
+        old.submit(int)
+    assert asynctask.get_async_task() is not old
+    assert asynctask.post_task(lambda: 2).result(20) == 2
+
+
+def test_importing_starts_no_thread(run_python):
+    """`import asynctask` starts no thread, and makes no pool."""
+    printed = run_python(
+        """
+        import os, threading
+        import asynctask
+        from asynctask import AsyncTaskPool, DelayTask
+        pool = AsyncTaskPool(4)
+        print(len(os.listdir("/proc/self/task")), threading.active_count())
+        """
+    )
+    assert printed.split() == ["1", "1"]

@@ -1,0 +1,90 @@
+"""What the documentation shows is run."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import asynctask
+
+README = Path(__file__).parent.parent / "README.md"
+MODULES = sorted(
+    ["asynctask", *(f"asynctask.{module.name}" for module in pkgutil.iter_modules(asynctask.__path__))]
+)
+pytestmark = pytest.mark.usefixtures("default_pool")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_docstrings_work(name):
+    """Every example in a docstring gives what it shows."""
+    module = importlib.import_module(name)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    output = []
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module, name):
+        asynctask.testing.reset_default_pool()
+        runner.run(test, out=output.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(output)
+
+
+def test_there_are_examples_in_docstrings():
+    """The classes one makes, and the functions one calls first, show how."""
+    for thing in (
+        asynctask,
+        asynctask.AsyncTask,
+        asynctask.AsyncTaskPool,
+        asynctask.TaskGroup,
+        asynctask.ticker,
+    ):
+        assert ">>> " in thing.__doc__
+
+
+@pytest.mark.parametrize("name", asynctask.__all__)
+def test_everything_public_has_a_docstring(name):
+    """Every public name, and each of its public methods, says what it is for."""
+    thing = getattr(asynctask, name)
+    assert (thing.__doc__ or "").strip() or name == "CancelledError"
+    if inspect.isclass(thing) and thing.__module__.startswith("asynctask"):
+        for base in thing.__mro__:
+            if not base.__module__.startswith("asynctask"):
+                continue
+            for member, value in vars(base).items():
+                if not member.startswith("_") and (callable(value) or isinstance(value, property)):
+                    assert (getattr(value, "__doc__", "") or "").strip(), f"{name}.{member}"
+
+
+def test_all_names_are_there():
+    """`__all__` is sorted and complete: no public name is left out."""
+    assert asynctask.__all__ == sorted(asynctask.__all__)
+    public = {
+        name
+        for name, value in vars(asynctask).items()
+        if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
+    }
+    assert public == set(asynctask.__all__)
+
+
+def blocks():
+    """Give the README's blocks of Python, each with the line it begins at."""
+    text = README.read_text() if README.exists() else ""
+    found = re.finditer(r"^```(?:python|pycon)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [(text[: match.start()].count("\n") + 2, match[1]) for match in found]
+
+
+def test_the_readme_has_examples():
+    """A README that is there shows some Python."""
+    if README.exists() and README.read_text().strip():
+        assert blocks()
+
+
+@pytest.mark.parametrize(("line", "source"), blocks())
+def test_the_readmes_examples_work(run_python, line, source):
+    """Each Python block of the README runs as it stands, in an interpreter of its own."""
+    if ">>> " in source:
+        parsed = doctest.DocTestParser().get_doctest(source, {}, "README", str(README), line)
+        assert doctest.DocTestRunner().run(parsed).failed == 0
+    else:
+        run_python(source)
