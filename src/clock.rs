@@ -150,9 +150,12 @@ impl Manual {
     ) -> Result<Option<Nanos>, Error> {
         /// Asking is cheap, and a test that moves a clock by hand is in no hurry.
         const PAUSE: Duration = Duration::from_micros(50);
+        /// A signal that comes between two pauses cuts neither of them short.
+        const LOOK: Duration = Duration::from_millis(10);
 
         let give_up = Instant::now().checked_add(patience);
         let pause = Parker::new();
+        let mut looked = Instant::now();
         loop {
             let parties: Vec<_> = {
                 let mut parties = lock(&self.parties);
@@ -172,9 +175,12 @@ impl Manual {
             if give_up.is_some_and(|give_up| Instant::now() >= give_up) {
                 return Err(Error::TimedOut);
             }
-            if pause.park(Instant::now().checked_add(PAUSE)) == Parked::Interrupted && interrupted()
-            {
-                return Err(Error::Interrupted);
+            let parked = pause.park(Instant::now().checked_add(PAUSE));
+            if parked == Parked::Interrupted || looked.elapsed() >= LOOK {
+                if interrupted() {
+                    return Err(Error::Interrupted);
+                }
+                looked = Instant::now();
             }
         }
     }

@@ -978,7 +978,11 @@ mod loom_tests {
     }
 
     fn pool(max_workers: usize, queue_size: Option<usize>) -> Pool<Call> {
-        let options = PoolOptions { max_workers, queue_size, ..PoolOptions::default() };
+        let options = PoolOptions {
+            max_workers,
+            queue_size,
+            ..PoolOptions::default()
+        };
         Pool::new(&options, Arc::new(Caller))
     }
 

@@ -455,10 +455,13 @@ impl<J: Job> Engine<J> {
             deadline,
             || key_of(task),
             |is_moved| {
-                let view = task.view();
-                let is_told = view.phase() == Phase::Running && !task.is_stopped();
-                // One that is queued is due already. A one-shot has no ticks to lay anew.
-                (is_moved || is_told) && (task.restart(deadline, is_told) || is_moved)
+                if is_moved {
+                    task.restart(deadline, false); // a one-shot has no ticks to lay anew
+                    return true;
+                }
+                // One that is queued is due already.
+                let is_running = task.view().phase() == Phase::Running;
+                is_running && !task.is_stopped() && task.restart(deadline, true)
             },
         )
     }

@@ -599,7 +599,9 @@ mod loom_tests {
     fn timer() -> (Arc<Manual>, Timer<u32>, Arc<Came>) {
         let (clock, came) = (Arc::new(Manual::new()), Arc::new(Came::default()));
         clock.advance_to(10);
-        let sink = Box::new(Tell { came: Arc::clone(&came) });
+        let sink = Box::new(Tell {
+            came: Arc::clone(&came),
+        });
         let idle = Duration::from_secs(3600);
         let timer = Timer::new(
             &Tiers::default(),
@@ -613,10 +615,11 @@ mod loom_tests {
 
     fn insert(timer: &Timer<u32>, deadline: Nanos, item: u32) -> Key {
         let mut got = None;
-        let back = timer.insert(deadline, item, |_, key| {
+        let admit = |_: &u32, key| {
             got = Some(key);
             true
-        });
+        };
+        let back = timer.insert(item, |_| Some(deadline), admit);
         assert!(back.unwrap().is_none());
         got.unwrap()
     }
@@ -639,7 +642,7 @@ mod loom_tests {
             insert(&timer, 30, 1);
             let other = {
                 let timer = timer.clone();
-                thread::spawn(move || drop(insert(&timer, 20, 2)))
+                thread::spawn(move || _ = insert(&timer, 20, 2))
             };
             insert(&timer, 10, 3);
             assert_eq!(came.wait_for(1), [(10, 3)]);

@@ -15,7 +15,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-
 from asynctask import AsyncTaskPool
 from asynctask.testing import ManualClock, reset_default_pool
 

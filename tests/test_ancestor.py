@@ -7,9 +7,8 @@ make things later, but never earlier.
 import threading
 import time
 
-import pytest
-
 import asynctask
+import pytest
 from asynctask import CancelledError, DelayTask, IntervalTask, IntervalWithDelayTask
 
 pytestmark = pytest.mark.usefixtures("default_pool")

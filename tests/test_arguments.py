@@ -5,9 +5,8 @@ import datetime as dt
 import math
 import re
 
-import pytest
-
 import asynctask
+import pytest
 from asynctask import AsyncTaskPool, DelayTask, IntervalTask, IntervalWithDelayTask, TaskGroup
 from asynctask.testing import ManualClock
 

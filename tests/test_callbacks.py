@@ -6,9 +6,8 @@ import sys
 import threading
 import weakref
 
-import pytest
-
 import asynctask
+import pytest
 from asynctask import CancelledError, DelayTask, IntervalTask, PoolShutdown
 from asynctask.testing import reset_default_pool
 

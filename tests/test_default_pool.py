@@ -2,9 +2,8 @@
 
 import threading
 
-import pytest
-
 import asynctask
+import pytest
 from asynctask import AsyncTaskPool, DelayTask, IntervalTask, PoolShutdown
 from asynctask.testing import reset_default_pool
 

@@ -7,13 +7,15 @@ import pkgutil
 import re
 from pathlib import Path
 
-import pytest
-
 import asynctask
+import pytest
 
 README = Path(__file__).parent.parent / "README.md"
 MODULES = sorted(
-    ["asynctask", *(f"asynctask.{module.name}" for module in pkgutil.iter_modules(asynctask.__path__))]
+    [
+        "asynctask",
+        *(f"asynctask.{module.name}" for module in pkgutil.iter_modules(asynctask.__path__)),
+    ]
 )
 pytestmark = pytest.mark.usefixtures("default_pool")
 
@@ -68,10 +70,9 @@ def test_all_names_are_there():
 
 
 def blocks():
-    """Give the README's blocks of Python, each with the line it begins at."""
+    """Give the README's blocks of Python."""
     text = README.read_text() if README.exists() else ""
-    found = re.finditer(r"^```(?:python|pycon)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return [(text[: match.start()].count("\n") + 2, match[1]) for match in found]
+    return re.findall(r"^```(?:python|pycon)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def test_the_readme_has_examples():
@@ -80,11 +81,9 @@ def test_the_readme_has_examples():
         assert blocks()
 
 
-@pytest.mark.parametrize(("line", "source"), blocks())
-def test_the_readmes_examples_work(run_python, line, source):
-    """Each Python block of the README runs as it stands, in an interpreter of its own."""
-    if ">>> " in source:
-        parsed = doctest.DocTestParser().get_doctest(source, {}, "README", str(README), line)
-        assert doctest.DocTestRunner().run(parsed).failed == 0
-    else:
-        run_python(source)
+def test_the_readmes_examples_work(run_python):
+    """The Python blocks of the README run as they stand, one after the other in one program."""
+    run_python("\n".join(block for block in blocks() if ">>> " not in block))
+    session = "\n".join(block for block in blocks() if ">>> " in block)
+    test = doctest.DocTestParser().get_doctest(session, {}, "README", str(README), 0)
+    assert doctest.DocTestRunner().run(test).failed == 0

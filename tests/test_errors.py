@@ -7,9 +7,8 @@ import queue
 import sys
 from concurrent.futures import BrokenExecutor
 
-import pytest
-
 import asynctask
+import pytest
 from asynctask import BrokenPool, DelayTask, IntervalTask, PoolShutdown, QueueFull
 
 

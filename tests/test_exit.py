@@ -148,10 +148,11 @@ def test_posting_from_an_exit_hook_is_refused_clearly(run_python):
     assert printed == "cannot schedule new futures after interpreter shutdown\n" * 3
 
 
-@pytest.mark.parametrize("how", ["time.sleep(1)", "sum(range(10**8))", "[x for x in range(10**7)]"])
-def test_a_callback_that_outlives_the_program_does_not_crash_it(how):
-    """After a `wait_and_exit` that timed out, and `os._exit`-free end, the exit code is 0."""
-    program = f"""
+@pytest.mark.parametrize("how", ["time.sleep(1)", "[x for x in range(10**7)]", "sum(range(10**8))"])
+def test_a_callback_that_outlives_the_program_does_not_crash_it(run_python, how):
+    """After a `wait_and_exit` that timed out, a callback may still run when the program ends."""
+    printed = run_python(
+        f"""
         import asynctask, threading, time
         started = threading.Event()
         def block():
@@ -159,16 +160,11 @@ def test_a_callback_that_outlives_the_program_does_not_crash_it(how):
             {how}
         asynctask.post_task(block)
         started.wait(20)
-        assert asynctask.wait_and_exit(0.01) is False
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
+        print(asynctask.wait_and_exit(0.01))
+        """
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # A loop in C holds the GIL, so nobody gets to ask before it is over.
+    assert printed in ("False\n", "True\n" if "sum" in how else "False\n")
 
 
 def test_an_uncaught_exception_still_runs_what_is_queued(run_python):

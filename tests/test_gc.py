@@ -3,9 +3,8 @@
 import gc
 import weakref
 
-import pytest
-
 import asynctask
+import pytest
 from asynctask import AsyncTask, AsyncTaskPool, DelayTask, IntervalTask
 
 

@@ -6,9 +6,8 @@ import threading
 import time
 import weakref
 
-import pytest
-
 import asynctask
+import pytest
 from asynctask import CancelledError, DelayTask, IntervalTask, PoolShutdown, TaskGroup
 
 
@@ -80,7 +79,7 @@ def test_wait_raises_the_first_failure_as_it_is(one):
 def test_the_first_failure_cancels_the_rest(one, gate):
     """What has not started when a task fails is cancelled, and the block raises the failure."""
     ran = []
-    with pytest.raises(ExceptionGroup) as caught, one.group() as group:  # noqa: PT012
+    with pytest.raises(ExceptionGroup) as caught, one.group() as group:
         group.submit(gate)
         gate.wait()
         group.submit(guilty)
@@ -157,7 +156,7 @@ def test_an_exception_in_the_block_cancels_the_group(one, gate):
     one.submit(gate)
     gate.wait()
     ran = []
-    with pytest.raises(KeyError, match="mine"), one.group() as group:  # noqa: PT012
+    with pytest.raises(KeyError, match="mine"), one.group() as group:
         tasks = [group.submit(ran.append, n) for n in range(3)]
         raise KeyError("mine")
     assert all(task.cancelled() for task in tasks)
@@ -168,7 +167,7 @@ def test_an_exception_in_the_block_cancels_the_group(one, gate):
 
 def test_an_exception_in_the_block_waits_for_what_runs(one, gate):
     """Even then the block does not end before what had started is over."""
-    with pytest.raises(KeyError), one.group() as group:  # noqa: PT012
+    with pytest.raises(KeyError), one.group() as group:
         task = group.submit(gate)
         gate.wait()
         threading.Timer(0.01, gate.open).start()

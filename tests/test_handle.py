@@ -10,9 +10,8 @@ import time
 import traceback
 import weakref
 
-import pytest
-
 import asynctask
+import pytest
 from asynctask import AsyncTask, CancelledError, DelayTask, IntervalTask
 
 
@@ -158,9 +157,7 @@ def test_a_wait_may_have_been_met_before(pool):
     assert task.exception(-5) is None
 
 
-@pytest.mark.parametrize(
-    "method", ["result", "exception", "wait_for_finished", "stop_and_wait"]
-)
+@pytest.mark.parametrize("method", ["result", "exception", "wait_for_finished", "stop_and_wait"])
 def test_waits_are_woken_by_the_end(one, gate, method):
     """Whoever waits is woken when the task is over, however many they are."""
     task = one.submit(gate)

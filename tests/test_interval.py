@@ -6,9 +6,8 @@ import statistics
 import threading
 import time
 
-import pytest
-
 import asynctask
+import pytest
 from asynctask import CancelledError, DelayTask, IntervalTask, IntervalWithDelayTask
 
 

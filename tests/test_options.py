@@ -5,7 +5,6 @@ import datetime as dt
 import pickle
 
 import pytest
-
 from asynctask import DelayTask, IntervalTask, IntervalWithDelayTask
 
 SECOND = dt.timedelta(seconds=1)

@@ -4,9 +4,8 @@ import collections
 import functools
 import threading
 
-import pytest
-
 import asynctask
+import pytest
 from asynctask import AsyncTask, DelayTask, IntervalTask
 
 
@@ -96,7 +95,12 @@ def test_the_wrong_arguments_are_the_callbacks_error(post):
 
 @pytest.mark.parametrize(
     "callback",
-    [functools.partial(int, "7"), (7).conjugate, type("C", (), {"__call__": lambda _: 7})(), lambda: 7],
+    [
+        functools.partial(int, "7"),
+        (7).conjugate,
+        type("C", (), {"__call__": lambda _: 7})(),
+        lambda: 7,
+    ],
     ids=["partial", "method", "object", "lambda"],
 )
 def test_anything_that_can_be_called_is_a_callback(post, callback):

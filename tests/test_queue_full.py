@@ -2,9 +2,8 @@
 
 import threading
 
-import pytest
-
 import asynctask
+import pytest
 from asynctask import DelayTask, IntervalTask, PoolShutdown, QueueFull
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-
 from asynctask import AsyncTaskPool, DelayTask
 
 
@@ -23,9 +22,12 @@ def test_a_worker_has_the_pools_name(make_pool):
 
     names = [task.result(20) for task in [pool.submit(name) for _ in range(4)]]
     assert sorted(names) == [f"mine-{n}" for n in range(4)]
-    assert make_pool(1).submit(name.__globals__["threading"].current_thread).result(
-        20
-    ).name.startswith("asynctask-")
+    assert (
+        make_pool(1)
+        .submit(name.__globals__["threading"].current_thread)
+        .result(20)
+        .name.startswith("asynctask-")
+    )
 
 
 def test_a_worker_is_enumerated(make_pool, gate):
@@ -184,16 +186,20 @@ def test_faulthandler_shows_callbacks(make_pool, gate):
     assert len(frames) >= 2
 
 
-def test_callbacks_do_not_hold_the_main_thread_up(make_pool):
+def test_callbacks_do_not_hold_the_main_thread_up(make_pool, gate):
     """A queue full of callables written in C lets the main thread run as well."""
-    pool = make_pool(2)
-    tasks = [pool.submit(int) for _ in range(100_000)]
+    pool = make_pool(1)
+    pool.submit(gate)
+    gate.wait()
+    numbers = range(2_000)
+    tasks = [pool.submit(sum, numbers) for _ in range(20_000)]
     turns = 0
+    gate.open()
     while not tasks[-1].done():
         turns += 1
-        time.sleep(0)
-    assert turns > 1
-    assert tasks[-1].result(20) == 0
+        time.sleep(0)  # gives the GIL away, and comes back when the worker does
+    assert turns > 5
+    assert tasks[-1].result(20) == 1_999_000
 
 
 def test_the_gil_is_free_while_workers_sleep(make_pool):

@@ -4,9 +4,8 @@ import asyncio
 import threading
 import time
 
-import pytest
-
 import asynctask
+import pytest
 from asynctask import IntervalTask, Ticker
 
 

@@ -24,7 +24,8 @@
 #![allow(
     clippy::needless_pass_by_value,
     clippy::unused_self,
-    reason = "the shape of a method that Python calls is given"
+    clippy::used_underscore_items,
+    reason = "the name and shape of a method that Python calls are given"
 )]
 
 mod callback;

@@ -105,14 +105,14 @@ pub(crate) struct TaskBase {
 }
 
 /// Makes a handle.
-pub(super) fn new_task<'py>(
-    py: Python<'py>,
+pub(super) fn new_task(
+    py: Python<'_>,
     engine: Arc<Engine<PyJob>>,
     task: Task,
     call: Option<Call>,
     name: Option<Py<PyString>>,
     place: Option<Place>,
-) -> PyResult<Bound<'py, TaskBase>> {
+) -> PyResult<Bound<'_, TaskBase>> {
     let is_handed_over = place.as_ref().is_some_and(|place| place.is_awaited);
     let extras = (name.is_some() || place.is_some()).then(|| {
         Box::new(Extras {

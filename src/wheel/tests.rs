@@ -140,13 +140,13 @@ fn an_item_is_due_at_its_deadline_and_not_before() {
             assert_eq!(wheel.next_expiry(), Some(deadline), "from {start}");
             if deadline > start {
                 assert_eq!(
-                    advance(&mut wheel, start + delay / 2),
-                    [],
+                    advance(&mut wheel, start + delay / 2).len(),
+                    0,
                     "{delay} from {start}"
                 );
                 assert_eq!(
-                    advance(&mut wheel, deadline - 1),
-                    [],
+                    advance(&mut wheel, deadline - 1).len(),
+                    0,
                     "{delay} from {start}"
                 );
             }
@@ -201,7 +201,7 @@ fn a_deadline_in_the_past_is_due_at_once() {
 #[test]
 fn time_never_goes_back() {
     let mut wheel = wheel();
-    assert_eq!(advance(&mut wheel, 10 * SECOND), []);
+    assert_eq!(advance(&mut wheel, 10 * SECOND).len(), 0);
     wheel.insert(9 * SECOND, 9);
     let mut out = Vec::new();
     assert!(!wheel.advance(SECOND, 1, &mut out));
@@ -241,7 +241,7 @@ fn equals_come_in_the_order_of_insertion() {
         for item in 0..count {
             wheel.insert(deadline, item);
         }
-        assert_eq!(advance(&mut wheel, deadline - 1), []);
+        assert_eq!(advance(&mut wheel, deadline - 1).len(), 0);
         for item in count..count + 3 {
             wheel.insert(deadline, item);
         }
@@ -354,10 +354,10 @@ fn a_node_whose_stamps_run_out_begins_anew() {
             "this one finds no stamp left"
         );
         wheel.check();
-        assert_eq!(advance(&mut wheel, 7 * SECOND - 1), [] as [&str; 0]);
+        assert_eq!(advance(&mut wheel, 7 * SECOND - 1).len(), 0);
         assert_eq!(wheel.deadline(key), Some(7 * SECOND));
         assert_eq!(advance(&mut wheel, 7 * SECOND), ["item"]);
-        assert_eq!(advance(&mut wheel, 11 * YEAR), [] as [&str; 0]);
+        assert_eq!(advance(&mut wheel, 11 * YEAR).len(), 0);
     }
 }
 
@@ -392,11 +392,7 @@ fn rescheduling_moves_both_ways() {
             wheel.check();
             assert_eq!(wheel.deadline(key), Some(to));
             assert_eq!(wheel.next_expiry(), Some(to), "{from} to {to}");
-            assert_eq!(
-                advance(&mut wheel, to - 1),
-                [] as [&str; 0],
-                "{from} to {to}"
-            );
+            assert_eq!(advance(&mut wheel, to - 1).len(), 0, "{from} to {to}");
             assert_eq!(advance(&mut wheel, to), ["item"], "{from} to {to}");
             assert!(!wheel.reschedule(key, to));
         }
@@ -479,7 +475,7 @@ fn a_slot_may_be_emptied_by_cancels_while_it_is_open() {
     }
     assert_eq!(wheel.next_expiry(), None);
     wheel.insert(80 * SECOND, 80);
-    assert_eq!(advance(&mut wheel, 79 * SECOND), []);
+    assert_eq!(advance(&mut wheel, 79 * SECOND).len(), 0);
     assert_eq!(wheel.next_expiry(), Some(80 * SECOND));
 }
 

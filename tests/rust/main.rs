@@ -1,5 +1,10 @@
 //! Black-box tests of the core, one binary.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that unwraps a None has failed, as it should"
+)]
+
 mod pool;
 mod scheduler;
 mod support;
