@@ -22,6 +22,7 @@ class Counter:
         self.times = []
 
     def __call__(self):
+        """Count."""
         self.times.append(time.monotonic())
         self.total += 10
 

@@ -89,9 +89,13 @@ def test_one_that_calls_sys_exit(pool, healthy):
 def test_one_that_returns_itself(pool, healthy):
     """A callback may be its own result, and is freed with the handle."""
 
-    def callback():
+    def make():
+        def callback():
+            return callback
+
         return callback
 
+    callback = make()
     task = pool.submit(callback)
     assert task.result(20) is callback
     gone = weakref.ref(callback)
@@ -307,11 +311,11 @@ def test_one_that_shuts_the_pool_down(make_pool, make_gate, wait, cancel_futures
 def test_a_series_that_shuts_the_pool_down(make_pool):
     """A series may shut its own pool down, which ends the series."""
     pool = make_pool(1)
-    series = pool.post_task(lambda: pool.shutdown(), IntervalTask(0.001))
+    series = pool.post_task(pool.shutdown, IntervalTask(0.001))
     with pytest.raises(CancelledError):
         series.result(20)
     assert series.called_times() == 1
-    assert pool.wait_and_exit(20)
+    assert pool.wait_and_exit(20) is True
 
 
 def test_one_that_calls_wait_and_exit(make_pool):

@@ -265,8 +265,9 @@ def test_many_threads_keep_their_values_apart(pool):
     def post(value):
         var.set(value)
         for _ in range(200):
-            if pool.submit(var.get).result(20) != value:
-                wrong.append(value)
+            seen = pool.submit(var.get).result(20)
+            if seen != value:
+                wrong.append((seen, value))
 
     threads = [threading.Thread(target=post, args=(n,)) for n in range(8)]
     for thread in threads:

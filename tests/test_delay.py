@@ -80,7 +80,7 @@ def test_fractions_of_a_nanosecond_are_rounded_up(timed, clock):
 def test_many_delays_run_in_the_order_of_their_deadlines(make_pool, clock):
     """Tasks become due in the order of their deadlines, whatever the order of posting."""
     pool = make_pool(1, clock=clock)
-    choose = random.Random(7)
+    choose = random.Random(7)  # noqa: S311
     delays = [choose.choice([0.003, 0.7, 50, 5_000, 100_000]) * choose.random() for _ in range(500)]
     ran = []
     for delay in delays:
@@ -116,7 +116,7 @@ def test_no_delay_is_early_really(pool, delay):
     for task in tasks:
         task.result(20)
     assert min(ran) - posted[0] >= delay
-    assert sorted(ran)[-1] - posted[-1] >= delay
+    assert max(ran) - posted[-1] >= delay
 
 
 def test_an_earlier_delay_overtakes_a_later_one(pool):

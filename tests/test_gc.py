@@ -37,7 +37,7 @@ def test_handles_are_collected_objects(one):
 def test_a_cycle_through_a_result_is_collected(one):
     """A result that refers to its own handle goes with it."""
     node = Node()
-    task = one.submit(lambda: node)
+    task = one.submit(lambda node: node, node)
     task.result(20).task = task
     references = weakref.ref(task), weakref.ref(node)
     one.submit(int).result(20)
@@ -49,15 +49,14 @@ def test_a_cycle_through_a_failure_is_collected(one):
     """An exception whose traceback refers to its own handle goes with it."""
     holder = Node()
 
-    def fail():
-        me = holder
-        raise LookupError(me)
+    def fail(holder):
+        raise LookupError(holder)
 
-    holder.task = one.submit(fail)
+    holder.task = one.submit(fail, holder)
     assert isinstance(holder.task.exception(20), LookupError)
     references = weakref.ref(holder.task), weakref.ref(holder)
     one.submit(int).result(20)
-    del holder, fail
+    del holder
     assert gone_after_collect(*references)
 
 

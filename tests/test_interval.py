@@ -435,7 +435,9 @@ def test_cancel_tells_the_running_run_and_stop_does_not(make_pool, make_gate, cl
 def test_a_series_is_pending_between_its_runs(one, clock, gate):
     """A series is not done, and not running, between two runs."""
     series = one.post_task(gate, IntervalTask(1))
-    assert not (series.running() or series.done() or series.finished())
+    assert not series.running()
+    assert not series.done()
+    assert not series.finished()
     clock.jump(1)
     gate.wait()
     assert series.running()
@@ -444,7 +446,8 @@ def test_a_series_is_pending_between_its_runs(one, clock, gate):
     gate.open()
     series.wait_for_finished(20)
     clock.advance(0)
-    assert not (series.running() or series.done())
+    assert not series.running()
+    assert not series.done()
     assert series.finished()
     assert series.called_times() == 1
 

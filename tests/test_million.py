@@ -8,7 +8,7 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_million_delays_half_of_them_cancelled(run_python):
-    """Each delay that was not cancelled runs exactly once, none early, and the memory comes back."""
+    """Each that was not cancelled runs exactly once, none early, and the memory comes back."""
     printed = run_python(
         """
         import gc, json, random, time
@@ -37,38 +37,42 @@ def test_a_million_delays_half_of_them_cancelled(run_python):
 
         def round_of(count):
             choose = random.Random(count)
-            tasks = []
-            for number in range(count):
-                delay = 1 + choose.random() * 3
-                deadlines[number] = time.monotonic() + delay
-                tasks.append(pool.post_task(run, DelayTask(delay), args=(number,)))
+            # An hour ahead, so that however slow the machine, none is due when it is cancelled.
+            tasks = [
+                pool.post_task(run, DelayTask(3600 + choose.random() * 3600), args=(number,))
+                for number in range(count)
+            ]
             peak = resident()
             order = list(range(count))
             choose.shuffle(order)
-            cancelled = {number for number in order[: count // 2] if tasks[number].cancel()}
-            for number, task in enumerate(tasks):
-                if number not in cancelled:
-                    task.wait_for_finished(60)
-            return cancelled, peak
+            assert all(tasks[number].cancel() for number in order[: count // 2])
+            assert pool.stats().pending_timers == count - count // 2
+            left = order[count // 2 :]
+            for number in left:
+                delay = choose.random() * 2
+                deadlines[number] = time.monotonic() + delay
+                assert tasks[number].reschedule(delay)
+            for number in left:
+                tasks[number].wait_for_finished(60)
+            assert all(ran[number] == 0 for number in order[: count // 2])
+            return peak
 
         round_of(10_000)  # what is made once is made now
         ran[:] = bytes(COUNT)
         early = 0
         gc.collect()
         before = resident()
-        cancelled, peak = round_of(COUNT)
+        peak = round_of(COUNT)
         stats = pool.stats()
         print(json.dumps({
-            "cancelled": len(cancelled),
-            "cancelled_and_ran": sum(1 for number in cancelled if ran[number]),
             "ran_once": ran.count(1),
             "ran_more": COUNT - ran.count(0) - ran.count(1),
             "early": early,
             "pending": stats.pending_timers,
             "waiting": stats.waiting,
-            "sum": [stats.submitted, stats.completed + stats.cancelled],
+            "successful": stats.successful,
+            "cancelled": stats.cancelled,
         }))
-        del cancelled
         gc.collect()
         assert pool.wait_and_exit(30)
         print(before, peak, resident())
@@ -76,12 +80,15 @@ def test_a_million_delays_half_of_them_cancelled(run_python):
     )
     counts, memory = printed.splitlines()
     counts = json.loads(counts)
-    # Posting takes seconds on a slow machine, and a delay that has passed cannot be cancelled.
-    assert counts["cancelled"] > 100_000
-    assert counts["ran_once"] == 1_000_000 - counts["cancelled"]
-    assert counts["ran_more"] == counts["cancelled_and_ran"] == counts["early"] == 0
-    assert counts["pending"] == counts["waiting"] == 0
-    assert counts["sum"] == [1_010_000, 1_010_000]
+    assert counts == {
+        "ran_once": 500_000,
+        "ran_more": 0,
+        "early": 0,
+        "pending": 0,
+        "waiting": 0,
+        "successful": 505_000,
+        "cancelled": 505_000,
+    }
     before, peak, after = map(int, memory.split())
     assert peak - before > 100_000_000  # there was something to give back
     assert after - before < (peak - before) / 4
@@ -103,14 +110,14 @@ def test_a_million_delays_on_the_manual_clock(run_python):
         ran = bytearray(COUNT)
         run = ran.__setitem__
         post = pool.post_task
-        delays = [DelayTask(choose.randrange(1, 11)) for _ in range(COUNT)]
+        delays = [DelayTask(choose.randrange(1, 4)) for _ in range(COUNT)]
         tasks = [post(run, delays[number], args=(number, 1)) for number in range(COUNT)]
         order = list(range(COUNT))
         choose.shuffle(order)
         assert all(tasks[number].cancel() for number in order[: COUNT // 2])
         assert pool.stats().pending_timers == COUNT // 2
         left = order[COUNT // 2 :]
-        for second in range(1, 11):
+        for second in range(1, 4):
             clock.advance(0.999999999, patience=60)
             assert sum(ran) == sum(1 for n in left if delays[n].delay < second)
             clock.advance(0.000000001, patience=60)

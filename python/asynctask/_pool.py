@@ -95,6 +95,17 @@ class AsyncTaskPool(PoolBase, Executor):
         """Give the counts at this instant."""
         return PoolStats(*self._stats())
 
+    def wait_and_exit(self, timeout: Duration | None = 1.0) -> bool:
+        """Like `shutdown`, for at most *timeout*; what is left then is cancelled.
+
+        Args:
+            timeout: ``None`` waits as long as it takes.
+
+        Returns:
+            Whether everything ended in time.
+        """
+        return super().wait_and_exit(timeout)
+
     def map(
         self,
         fn: Callable[..., T],
@@ -137,15 +148,24 @@ class AsyncTaskPool(PoolBase, Executor):
     ) -> Iterator[T]:
         try:
             while tasks:
-                left = None if end is None else end - time.monotonic()
-                result = tasks[0].result(left)
-                del tasks[0]
-                for args in islice(arguments, 1):
-                    tasks.append(self.submit(fn, *args))
-                yield result
+                # Not by way of a variable: a result that was taken is not ours to keep.
+                yield self._take(fn, tasks, arguments, end)
         finally:
             for task in tasks:
                 task.cancel()
+
+    def _take(
+        self,
+        fn: Callable[..., T],
+        tasks: deque[AsyncTask[T]],
+        arguments: Iterator[tuple[Any, ...]],
+        end: float | None,
+    ) -> T:
+        result = tasks[0].result(None if end is None else end - time.monotonic())
+        del tasks[0]
+        for args in islice(arguments, 1):
+            tasks.append(self.submit(fn, *args))
+        return result
 
     def group(
         self,

@@ -68,13 +68,13 @@ def test_takes_attributes(one):
 
 
 def test_identity(one):
-    """A future equals itself only, can be hashed and weakly referenced, not copied or pickled."""
+    """A future equals itself only, can be hashed and weakly referenced, not pickled."""
     first, second = one.submit(int), one.submit(int)
     assert first == first  # noqa: PLR0124  # that is the question
     assert first != second
     assert len({first, second, first}) == 2
     assert weakref.ref(first)() is first
-    for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
+    for attempt in (pickle.dumps, copy.deepcopy):
         with pytest.raises(TypeError):
             attempt(first)
 
@@ -198,9 +198,7 @@ def test_a_timeout_that_is_no_number(column, one):
 def test_many_threads_wait(running, gate):
     """Every waiter is woken, with the same object."""
     results = queue.Queue()
-    threads = [
-        threading.Thread(target=lambda: results.put(running.result(20))) for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: results.put(running.result(20))) for _ in range(8)]
     for thread in threads:
         thread.start()
     gate.open()
@@ -273,7 +271,9 @@ def test_an_unfinished_future_can_be_set_by_its_owner_only(column, running, gate
     """Whoever sets the result of a running task is refused."""
     expected = column.differs("set_result on an unfinished future")
     if expected is None:
-        gate.open()  # what comes of it here is nobody's business
+        bare = column.future()
+        bare.set_result(1)
+        assert bare.result() == 1
         return
     for attempt in (running.set_result, running.set_exception):
         with pytest.raises(expected):
@@ -349,18 +349,24 @@ def test_a_failing_done_callback_is_logged(column, one, running, gate, caplog, l
     assert running.result() == "through"
 
 
-def test_a_done_callback_that_leaves(column, running, gate, caplog, one):
+def test_a_done_callback_that_leaves(column, running, gate, caplog, one, until):
     """`SystemExit` of a done-callback does not end a worker of ours."""
-    if column.differs("done-callback that raises SystemExit") == "worker ends":
-        pytest.skip("the library's worker would be gone, and with it the tasks behind")
 
     def leave(_):
         raise SystemExit(3)
 
     running.add_done_callback(leave)
     gate.open()
-    assert one.submit(int).result(20) == 0
-    assert [record.exc_info[0] for record in caplog.records] == [SystemExit]
+    if column.differs("done-callback that raises SystemExit") == "logged":
+        assert one.submit(int).result(20) == 0  # the worker lives
+    else:
+        until(lambda: caplog.records)
+    (record,) = caplog.records
+    assert record.name == column.logger
+    assert record.exc_info[0] is SystemExit
+    assert record.getMessage().startswith(
+        "exception calling callback" if column.is_ours else "Exception in worker"
+    )
 
 
 def test_a_done_callback_that_is_not_callable(column, running, gate, one, caplog):
@@ -417,14 +423,13 @@ def test_wait_gives_up(running, queued, timeout):
     assert (running._waiters, queued._waiters) == ([], [])
 
 
-def test_wait_is_told_of_a_cancellation(column, one, running, queued, gate):
+def test_wait_is_told_of_a_cancellation(one, running, queued, gate, until):
     """A cancelled future is done for `wait`, whenever it was cancelled."""
     done = queue.Queue()
     other = one.submit(int)
     thread = threading.Thread(target=lambda: done.put(cf.wait([queued, other], 20)))
     thread.start()
-    while not queued._waiters:
-        time.sleep(0.001)
+    until(lambda: queued._waiters)
     queued.cancel()
     other.cancel()
     gate.open()
@@ -438,7 +443,6 @@ def test_as_completed(column, make_gate):
     executor = column.make(3)
     gates = [make_gate() for _ in range(3)]
     futures = [executor.submit(gate) for gate in gates]
-    finished = executor.submit
     gates[1].open()
     futures[1].result(20)
     ended = cf.as_completed([*futures, futures[1], futures[0]], timeout=20)
@@ -448,7 +452,6 @@ def test_as_completed(column, make_gate):
     gates[0].open()
     assert next(ended) is futures[0]
     assert list(ended) == []
-    assert finished is not None
 
 
 def test_as_completed_gives_up(running, queued):

@@ -9,3 +9,4 @@ mod pool;
 mod scheduler;
 mod support;
 mod time;
+mod wheel_model;
