@@ -144,7 +144,8 @@ class Outcome:
     rows: list[Row]
     skipped: list[tuple[str, str]]
     noisy: int
-    rounds: int
+    kept: int
+    """Rounds that were used: the quiet ones, if they are at least half."""
     seconds: float
 
 
@@ -266,7 +267,7 @@ class Runner:
             _rows(workload, cases, kept),
             skipped,
             workload.rounds - len(quiet),
-            workload.rounds,
+            len(used),
             time.monotonic() - start,
         )
 

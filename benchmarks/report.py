@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import asynctask
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from benchmarks.harness import Figure, Outcome, Row
 
-PACKAGES = ("async-tasks-in-memory", "apscheduler", "uvloop")
+PEERS = ("apscheduler", "uvloop")
 HEADINGS = ("", "median", "min - max", "ratio", "min - max", "target", "met")
 
 
@@ -27,7 +29,8 @@ def machine() -> dict[str, Any]:
         "kernel": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "switch_interval": sys.getswitchinterval(),
-        "packages": {package: _version(package) for package in PACKAGES},
+        "asynctask": asynctask.__version__,
+        "peers": {peer: _version(peer) for peer in PEERS},
         "garbage_collector": "collected before each measurement, off during it",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -53,10 +56,10 @@ def _version(package: str) -> str | None:
 
 def table(outcomes: Sequence[Outcome], machine: dict[str, Any]) -> str:
     """Make the whole report, in plain text."""
-    versions = ", ".join(f"{name} {v}" for name, v in machine["packages"].items() if v)
+    peers = [f"{peer} {version or 'missing'}" for peer, version in machine["peers"].items()]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}, {machine['python']}",
-        versions,
+        ", ".join([f"asynctask {machine['asynctask']}", *peers]),
         f"garbage collector: {machine['garbage_collector']}",
         "ratio: how much more it is than our first line, within a round; less than 1 is a loss",
     ]
@@ -80,9 +83,7 @@ def table(outcomes: Sequence[Outcome], machine: dict[str, Any]) -> str:
 def _section(outcome: Outcome) -> Iterable[list[str]]:
     workload = outcome.workload
     yield [""]
-    noise = f", {outcome.noisy} of them noisy" if outcome.noisy else ""
-    rounds = "1 round" if outcome.rounds == 1 else f"{outcome.rounds} rounds"
-    yield [f"{workload.id}  {workload.title}  ({rounds}{noise})"]
+    yield [f"{workload.id}  {workload.title}  ({_rounds(outcome)})"]
     if workload.note:
         yield [f"    {workload.note}"]
     last = None
@@ -93,6 +94,16 @@ def _section(outcome: Outcome) -> Iterable[list[str]]:
         yield _cells(row)
     for name, reason in outcome.skipped:
         yield [f"    {name}: skipped, {reason}"]
+
+
+def _rounds(outcome: Outcome) -> str:
+    rounds = outcome.workload.rounds
+    text = "1 round" if rounds == 1 else f"{rounds} rounds"
+    if outcome.kept < rounds:
+        text += f", {outcome.noisy} noisy and left out"
+    elif outcome.noisy:
+        text += f", {outcome.noisy} noisy" + (", all kept" if rounds > 1 else "")
+    return text
 
 
 def _cells(row: Row) -> list[str]:
@@ -146,8 +157,9 @@ def as_json(outcomes: Sequence[Outcome], machine: dict[str, Any]) -> dict[str, A
             {
                 "id": outcome.workload.id,
                 "title": outcome.workload.title,
-                "rounds": outcome.rounds,
+                "rounds": outcome.workload.rounds,
                 "noisy_rounds": outcome.noisy,
+                "kept_rounds": outcome.kept,
                 "seconds": round(outcome.seconds, 1),
                 "skipped": dict(outcome.skipped),
                 "rows": [_row(row) for row in outcome.rows],

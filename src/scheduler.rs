@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock, Weak};
@@ -453,7 +454,7 @@ impl<J: Job> Engine<J> {
         let task = job.task();
         self.timer.reschedule(
             deadline,
-            || key_of(task),
+            || key_of(task).filter(|_| task.allows(deadline)),
             |is_moved| {
                 if is_moved {
                     task.restart(deadline, false); // a one-shot has no ticks to lay anew
@@ -461,7 +462,10 @@ impl<J: Job> Engine<J> {
                 }
                 // One that is queued is due already.
                 let is_running = task.view().phase() == Phase::Running;
-                is_running && !task.is_stopped() && task.restart(deadline, true)
+                is_running
+                    && !task.is_stopped()
+                    && task.allows(deadline)
+                    && task.restart(deadline, true)
             },
         )
     }
@@ -1072,7 +1076,17 @@ impl<T: Send + 'static> Handle<T> {
 
     fn wait_for(&self, goal: Goal, deadline: Option<Instant>) -> Result<View, Error> {
         let engine = &self.native.engine;
+        let view = self.view();
+        if goal.is_met_by(view) {
+            return Ok(view);
+        }
         engine.help(&self.job(), ());
+        // On a worker of another scheduler, that one lends a worker as well: two whose callbacks
+        // wait for each other's tasks would otherwise wait for ever.
+        let other = WORKS_FOR
+            .with_borrow(Weak::upgrade)
+            .filter(|other| !Arc::ptr_eq(other, engine) && other.pool().is_worker());
+        let _lent = other.as_ref().map(|other| other.pool().lend());
         engine.wait(&self.native.task, goal, deadline, &mut || false)
     }
 
@@ -1216,14 +1230,23 @@ impl Job for NativeJob {
     fn ended(&self, (): ()) {}
 }
 
+thread_local! {
+    /// The engine whose worker this thread is, if it is one of the facade's.
+    static WORKS_FOR: RefCell<Weak<Engine<NativeJob>>> = const { RefCell::new(Weak::new()) };
+}
+
 struct NativeRunner;
 
 impl Runner for NativeRunner {
     type Job = NativeJob;
 
     fn work(&self, worker: &Worker<NativeJob>) {
+        let mut is_new = true;
         while worker.wait() {
             while let Some(job) = worker.take() {
+                if std::mem::take(&mut is_new) {
+                    WORKS_FOR.set(Arc::downgrade(job.engine()));
+                }
                 // A run catches its own panics. What is left is a value that panics when it is
                 // dropped, with the last reference to its task.
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| run(job, ()))) {

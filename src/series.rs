@@ -230,6 +230,11 @@ impl Series {
         Some(self.deadline()).filter(|&deadline| deadline <= self.until)
     }
 
+    /// Whether there may be a run at `deadline` once `runs` have ended.
+    pub fn allows(&self, deadline: Nanos, runs: u64) -> bool {
+        deadline <= self.until && runs < self.max_runs
+    }
+
     /// The series goes on from `deadline`: the row of ticks is laid anew from there.
     pub fn restart(&mut self, deadline: Nanos) {
         self.tick = deadline;

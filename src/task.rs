@@ -411,6 +411,14 @@ impl Task {
         self.with_series(|series| series.deadline())
     }
 
+    /// Whether the next run may be at `deadline`, as far as the series is concerned.
+    pub(crate) fn allows(&self, deadline: Nanos) -> bool {
+        let view = self.view();
+        let runs = view.runs() + u64::from(view.phase() == Phase::Running);
+        self.with_series(|series| series.allows(deadline, runs))
+            .unwrap_or(true)
+    }
+
     /// Lays the ticks of a series anew from `deadline`, at once or after the run that is going.
     /// `false`: the task is no series.
     pub(crate) fn restart(&self, deadline: Nanos, after_run: bool) -> bool {

@@ -171,6 +171,7 @@ def test_an_uncaught_exception_still_runs_what_is_queued(run_python):
     """A main thread that ends with an exception does not take the queue with it."""
     program = """
         import asynctask
+        asynctask.set_work_pool_options(1)
         for n in range(10):
             asynctask.post_task(print, args=(n,), kwargs={"flush": True})
         raise SystemExit(3)
@@ -286,6 +287,81 @@ def test_ctrl_c_ends_the_wait_at_exit():
     assert process.returncode in {0, 1, -signal.SIGINT, 130}
     assert "Fatal" not in stderr
     assert "panicked" not in stderr
+
+
+def test_a_stopped_process_misses_ticks_and_keeps_the_phase():
+    """After SIGSTOP a series goes on in phase, and counts what it missed."""
+    program = """
+        import sys, time
+        import asynctask
+        from asynctask import AsyncTaskPool, IntervalTask
+
+        times = []
+        pool = AsyncTaskPool(1)
+        posted = time.monotonic()
+        series = pool.post_task(lambda: times.append(time.monotonic() - posted), IntervalTask(0.01))
+        series.wait_for_finished_count(3, 20)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        series.wait_for_finished_count(series.called_times() + 3, 20)
+        series.stop_and_wait(20)
+        stats = pool.stats()
+        ticks = series.called_times() + stats.missed_runs + stats.skipped_runs
+        assert stats.missed_runs >= 20, stats
+        # Each run belongs to the latest tick before it, and the last tick was `ticks`.
+        assert all(at >= n * 0.01 for n, at in enumerate(times, 1))
+        assert times[-1] >= ticks * 0.01
+        assert times[-1] < ticks * 0.01 + 5
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGCONT)
+        _, stderr = process.communicate("go\n", timeout=40)
+    assert (process.returncode, stderr) == (0, "")
+
+
+def test_an_idle_pool_wakes_nothing(run_python):
+    """Neither workers nor timer thread of an idle pool, timers an hour ahead or not, ever wake."""
+    printed = run_python(
+        """
+        import os, threading, time
+        from asynctask import AsyncTaskPool, DelayTask, IntervalTask
+
+        pool = AsyncTaskPool(3, min_workers=3, idle_timeout=1000)
+        barrier = threading.Barrier(3)
+        for task in [pool.submit(barrier.wait, 20) for _ in range(3)]:
+            task.result(20)
+        timers = [pool.post_task(int, DelayTask(3600)) for _ in range(1000)]
+        timers.append(pool.post_task(int, IntervalTask(3600)))
+
+        def switches():
+            main = str(threading.get_native_id())
+            counts = {}
+            for thread in os.listdir("/proc/self/task"):
+                if thread != main:
+                    with open(f"/proc/self/task/{thread}/status") as status:
+                        lines = dict(line.split(":") for line in status)
+                    counts[thread] = int(lines["voluntary_ctxt_switches"])
+            return counts
+
+        # Whoever is still on his way to sleep gets there.
+        time.sleep(0.3)
+        before = switches()
+        time.sleep(0.5)
+        assert switches() == before
+        print(len(before))
+        """
+    )
+    assert printed == "4\n"
 
 
 def test_a_signal_handler_that_does_not_raise_prolongs_nothing(run_python):

@@ -237,7 +237,7 @@ def test_the_deadline_is_kept_even_if_nobody_waits(make_pool, gate, until):
     group = pool.group(timeout=0.02)
     tasks = [group.submit(gate), group.post_task(int, DelayTask(1000))]
     gate.wait()
-    until(lambda: tasks[1].cancelled())
+    until(tasks[1].cancelled)
     gate.open()
     tasks[0].result(20)
     with pytest.raises(TimeoutError):

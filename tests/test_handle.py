@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures as cf
+import datetime as dt
 import gc
 import queue
 import re
@@ -145,6 +146,18 @@ def test_waits_time_out(queued, method):
         getattr(queued, method)(0)
     with pytest.raises(TimeoutError):
         getattr(queued, method)(timeout=-1)
+
+
+def test_a_timeout_may_be_a_timedelta(queued):
+    """Every wait takes `timedelta` for a timeout."""
+    timeout = dt.timedelta(milliseconds=10)
+    for wait in (queued.result, queued.exception, queued.wait_for_finished):
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            wait(timeout)
+        assert time.monotonic() - began >= 0.01
+    with pytest.raises(TimeoutError):
+        queued.wait_for_finished_count(1, timeout)
 
 
 def test_a_wait_may_have_been_met_before(pool):

@@ -76,16 +76,18 @@ def test_many_worker_lives_leave_nothing_behind():
             barrier = threading.Barrier(4)
             for _ in range(4):
                 pool.submit(barrier.wait, 20)
-    assert (threading.active_count(), len(threading._active)) == before[:2]
+    # Workers of other tests may have left meanwhile.
+    assert threading.active_count() <= before[0]
+    assert len(threading._active) <= before[1]
     assert len(set(threading._dangling) - before[2]) <= 4
 
 
 def test_the_timer_thread_is_not_pythons(make_pool, clock):
     """The timer thread runs no Python, and is none of `threading`'s."""
     pool = make_pool(1)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     task = pool.post_task(int, DelayTask(1000))
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     task.cancel()
 
 

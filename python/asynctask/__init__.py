@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import atexit as _atexit
 import os as _os
+import sys as _sys
 import threading as _threading
 from concurrent.futures import CancelledError
 
@@ -68,10 +69,18 @@ __all__ = [
     "wait_and_exit",
 ]
 
+# Workers run in the main interpreter, and nowhere else. From 3.12 on CPython itself refuses.
+if _sys.version_info < (3, 12):
+    import _xxsubinterpreters as _interpreters
+
+    if _interpreters.get_current() != _interpreters.get_main():
+        _message = "asynctask does not support sub-interpreters"
+        raise ImportError(_message)
+
 _asynctask._install(AsyncTask, AsyncTaskPool, _threading.Condition, _hooks)
 # Private, but what `concurrent.futures` itself uses: it runs before threads are joined, so that
 # a thread which waits for a task of ours is not waited for first.
 _threading._register_atexit(_asynctask._drain_at_exit)  # type: ignore[attr-defined]
 _atexit.register(_asynctask._stop_at_exit)
 if hasattr(_os, "register_at_fork"):
-    _os.register_at_fork(after_in_child=_asynctask._after_fork_in_child)
+    _os.register_at_fork(after_in_child=_hooks.after_fork_in_child)

@@ -26,6 +26,7 @@ __all__ = [
     "_after_fork_in_child",
     "_drain_at_exit",
     "_install",
+    "_lend",
     "_seconds",
     "_stop_at_exit",
     "_wait_and_exit",
@@ -67,12 +68,10 @@ class TaskBase(Generic[_T]):
     def _complete_cancelled(self) -> None: ...
     def _set_remote(self, remote: Any) -> bool: ...
     def _remaining(self) -> float | None: ...
-    @property
-    def _state(self) -> str: ...
-    @property
-    def _condition(self) -> Condition: ...
-    @property
-    def _waiters(self) -> list[Any]: ...
+    # Read-only in fact; but `as_completed` asks for what a `Future` has.
+    _state: str
+    _condition: Condition
+    _waiters: list[Any]
     @property
     def _done_callbacks(self) -> list[Callable[[Future[_T]], object]]: ...
     @property
@@ -132,7 +131,7 @@ class PoolBase:
 
 @final
 class DelayTask:
-    __match_args__: ClassVar[tuple[str, ...]] = ("delay",)
+    __match_args__: ClassVar[tuple[Literal["delay"]]] = ("delay",)
     def __new__(cls, delay: Duration) -> DelayTask: ...
     @property
     def delay(self) -> Duration: ...
@@ -144,7 +143,7 @@ class DelayTask:
     def __reduce__(self) -> tuple[type[DelayTask], tuple[Duration]]: ...
 
 class IntervalTask:
-    __match_args__: ClassVar[tuple[str, ...]] = ("interval",)
+    __match_args__: ClassVar[tuple[Literal["interval"]]] = ("interval",)
     def __new__(
         cls,
         interval: Duration,
@@ -182,7 +181,10 @@ class IntervalTask:
 
 @final
 class IntervalWithDelayTask(IntervalTask):
-    __match_args__: ClassVar[tuple[str, ...]] = ("start_delay", "interval")
+    __match_args__: ClassVar[tuple[Literal["start_delay"], Literal["interval"]]] = (
+        "start_delay",
+        "interval",
+    )
     def __new__(
         cls,
         start_delay: Duration,
@@ -228,6 +230,11 @@ def reset_default_pool() -> None: ...
 def sleep(delay: Duration) -> None: ...
 def current_task() -> AsyncTask[Any] | None: ...
 def check_cancelled() -> None: ...
+
+@final
+class Loan: ...
+
+def _lend() -> Loan | None: ...
 def _wait_and_exit(timeout: Duration | None) -> bool: ...
 def _seconds(argument: str, duration: Duration) -> float: ...
 def _after_fork_in_child() -> None: ...

@@ -8,24 +8,29 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from asynctask import _asynctask
 from asynctask._executors import on_executor
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
     from asynctask import AsyncTask
-    from asynctask._loops import Bridge
+    from asynctask._loops import _OnLoop
 
 __all__ = [
+    "after_fork_in_child",
+    "end_child",
     "is_coroutine_function",
     "log_callback",
     "log_initializer",
     "log_run",
     "log_unseen",
+    "new_waiters",
     "on_executor",
     "on_loop",
     "register_thread",
@@ -48,11 +53,38 @@ def is_coroutine_function(callback: Any) -> bool:
     return inspect.iscoroutinefunction(function)
 
 
-def on_loop(loop: AbstractEventLoop | None) -> Bridge:
+def on_loop(loop: AbstractEventLoop | None) -> _OnLoop:
     """Give the place for coroutine functions: *loop*, or the running one."""
     from asynctask import _loops  # noqa: PLC0415  # whoever has a coroutine function has asyncio
 
     return _loops.on_loop(loop)
+
+
+class _Waiters(list[Any]):
+    """The `_waiters` of a task: how a callback that waits by way of the library is noticed.
+
+    `concurrent.futures.wait` and `as_completed` put an object here for as long as they wait. In a
+    callback that wait may be for tasks that need its own worker, so another is lent meanwhile; the
+    object holds the loan, once for however many tasks it is put on.
+    """
+
+    def append(self, waiter: Any) -> None:
+        super().append(waiter)
+        if not hasattr(waiter, "_asynctask_loan"):
+            waiter._asynctask_loan = _asynctask._lend()
+
+    def remove(self, waiter: Any) -> None:
+        super().remove(waiter)
+        waiter._asynctask_loan = None
+
+
+def new_waiters() -> list[Any]:
+    """Make the `_waiters` of a task."""
+    return _Waiters()
+
+
+class _Untracked:
+    """What is left of CPython's tracking of a dummy thread."""
 
 
 class _WorkerThread(threading._DummyThread):
@@ -62,6 +94,11 @@ class _WorkerThread(threading._DummyThread):
         super().__init__()  # enters it into `threading._active`
         self._name = name
         self._over = False
+        # CPython 3.13 tracks a dummy by a `threading.local`, whose end takes it off the list. We do
+        # that ourselves, and at the end of the program `__del__` may find its module gone, and say
+        # so on stderr (gh-130522).
+        with contextlib.suppress(AttributeError):
+            threading._thread_local_info._track_dummy_thread_ref.__class__ = _Untracked  # type: ignore[attr-defined]
 
     def is_alive(self) -> bool:
         return not self._over
@@ -95,9 +132,51 @@ def unregister_thread() -> None:
             del threading._active[thread.ident]  # type: ignore[attr-defined]
 
 
+def after_fork_in_child() -> None:
+    """Make a worker whose callback has forked the main thread of the child, as it is one now."""
+    _asynctask._after_fork_in_child()
+    main = threading.main_thread()
+    if isinstance(main, _WorkerThread):
+        # What CPython does with its own dummies from 3.13 on. Without it, `threading._shutdown`,
+        # with which `multiprocessing` ends a child, fails.
+        main.__class__ = threading._MainThread  # type: ignore[attr-defined]
+        main._name = "MainThread"
+        main._daemonic = False  # type: ignore[attr-defined]
+        if hasattr(main, "_set_tstate_lock"):
+            main._set_tstate_lock()
+
+
+def end_child(error: BaseException | None) -> None:
+    """End a process that was forked in a callback, at the end of that callback.
+
+    As `multiprocessing` ends a child: what it has posted runs, `atexit` is the parent's.
+    """
+    code = 1
+    try:
+        if error is None:
+            code = 0
+        elif isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+            code = error.code or 0
+        elif isinstance(error, SystemExit):
+            sys.stderr.write(f"{error.code}\n")
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+        threading._shutdown()  # type: ignore[attr-defined]
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+
 def log_unseen(name: str, error: BaseException) -> None:
     """Report a failure whose handle went away before anybody looked at it."""
-    _logger.error("exception in task %r was never retrieved", name, exc_info=error)
+    if sys.is_finalizing():
+        # The handle went away with the program. A traceback can no longer be printed: that reads
+        # source files, which takes imports.
+        _logger.error("exception in task %r was never retrieved: %r", name, error)
+    else:
+        _logger.error("exception in task %r was never retrieved", name, exc_info=error)
 
 
 def log_run(name: str, error: BaseException) -> None:

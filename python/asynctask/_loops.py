@@ -10,6 +10,10 @@ not been woken since it last looked: 0.05 µs for each of a burst, instead of 10
 
 The race: an item put between 3 and 4 is taken in step 4, and wakes the loop once more for nothing;
 one put after 4 finds `_armed` cleared. Nothing is left lying.
+
+The bridge belongs to its loop, and with it what goes on there. Handles know the loop by a weak
+reference only: when a loop is closed with tasks on it, its end as an object is the last moment to
+tell who waits for them, and that end must come.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import contextlib
 import functools
 import weakref
 from collections import deque
+from concurrent.futures import InvalidStateError
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -32,19 +37,25 @@ __all__ = ["Bridge", "bridge_of", "finish", "on_loop"]
 BATCH = 1000
 """The most items a loop takes in one turn, so that its other callbacks get theirs."""
 
+ATTRIBUTE = "_asynctask_bridge"
+"""Where a loop keeps its bridge."""
+
+CLOSED = "Event loop is closed"
+"""What a closed loop itself says."""
+
 
 class Bridge:
-    """The way from workers to one event loop."""
+    """The way from workers to one event loop, which owns it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        # Not the loop itself: the bridge must not keep it alive, for its end is news.
-        self._loop = weakref.ref(loop)
+        self._loop = loop
         self._items: deque[Callable[[], object]] = deque()
         self._armed = False
-        # Tasks given to the loop that have not ended. A loop that is closed under them says
-        # nothing; its end as an object is the last moment to tell who waits.
-        self._open: dict[int, AsyncTask[Any]] = {}
-        weakref.finalize(loop, self._abandon)
+        # A loop itself holds its tasks by weak references.
+        self._runs: set[asyncio.Future[Any]] = set()
+        # Tasks given to the loop that have not ended.
+        self._open: weakref.WeakSet[AsyncTask[Any]] = weakref.WeakSet()
+        weakref.finalize(loop, _abandon, self._open).atexit = False
 
     def call(self, item: Callable[[], object]) -> None:
         """Have the loop call *item* soon; from any thread.
@@ -52,34 +63,23 @@ class Bridge:
         Raises:
             RuntimeError: The loop is closed.
         """
-        loop = self._loop()
-        if loop is None or loop.is_closed():
-            message = "Event loop is closed"
-            raise RuntimeError(message)
+        if self._loop.is_closed():
+            raise RuntimeError(CLOSED)
         self._items.append(item)
         if not self._armed:
             self._armed = True
-            loop.call_soon_threadsafe(self._drain)
+            self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
         self._armed = False
         items = self._items
-        for _ in range(min(len(items), BATCH)):
-            items.popleft()()
-        if items and not self._armed:
-            self._armed = True
-            loop = self._loop()
-            if loop is not None:
-                loop.call_soon(self._drain)
-
-    def _abandon(self) -> None:
-        self._items.clear()
-        while self._open:
-            _, task = self._open.popitem()
-            if task.running():
-                task._fail(RuntimeError("Event loop is closed"))
-
-    # The place of coroutine functions.
+        try:
+            for _ in range(min(len(items), BATCH)):
+                items.popleft()()
+        finally:  # Ctrl-C may come anywhere
+            if items and not self._armed:
+                self._armed = True
+                self._loop.call_soon(self._drain)
 
     def start(
         self,
@@ -89,12 +89,12 @@ class Bridge:
         kwargs: dict[str, Any] | None,
         context: Context | None,
     ) -> None:
-        """Run a coroutine function as a task of the loop."""
-        self._open[id(task)] = task
+        """Run a coroutine function as a task of the loop; from any thread."""
+        self._open.add(task)
         try:
             self.call(functools.partial(self._begin, task, callback, args, kwargs, context))
         except BaseException:
-            del self._open[id(task)]
+            self._open.discard(task)
             raise
 
     def _begin(
@@ -108,18 +108,19 @@ class Bridge:
         context = Context() if context is None else context
         try:
             coroutine = context.run(callback, *args, **(kwargs or {}))
-            loop = asyncio.get_running_loop()
-            run = loop.create_task(coroutine, name=task.name, context=context)
+            run = self._loop.create_task(coroutine, name=task.name, context=context)
         except Exception as error:  # noqa: BLE001  # the task's, whatever it is
-            self._open.pop(id(task), None)
+            self._open.discard(task)
             task._fail(error)
             return
+        self._runs.add(run)
         run.add_done_callback(functools.partial(self._end, task))
-        if not task._set_remote(_Remote(self, run)):
+        if not task._set_remote(_Remote(self._loop, run)):
             run.cancel()
 
     def _end(self, task: AsyncTask[Any], run: asyncio.Future[Any]) -> None:
-        self._open.pop(id(task), None)
+        self._runs.discard(run)
+        self._open.discard(task)
         if run.cancelled():
             task._complete_cancelled()
             return
@@ -130,36 +131,56 @@ class Bridge:
             task._fail(error)
 
 
+def _abandon(tasks: weakref.WeakSet[AsyncTask[Any]]) -> None:
+    """Tell who waits for what a loop has left behind."""
+    for task in list(tasks):
+        with contextlib.suppress(InvalidStateError):  # it has ended in this moment
+            task._fail(RuntimeError(CLOSED))
+
+
+class _OnLoop:
+    """The place of coroutine functions; what a task has of its loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+
+    def start(self, *call: Any) -> None:
+        """Run a coroutine function as a task of the loop; the arguments are `Bridge.start`'s."""
+        loop = self._loop()
+        if loop is None:
+            raise RuntimeError(CLOSED)
+        bridge_of(loop).start(*call)
+
+
 class _Remote:
     """Cancels a run that is going on a loop, from any thread."""
 
-    def __init__(self, bridge: Bridge, run: asyncio.Future[Any]) -> None:
-        self._bridge = bridge
-        self._run = run
+    def __init__(self, loop: asyncio.AbstractEventLoop, run: asyncio.Future[Any]) -> None:
+        self._loop = weakref.ref(loop)
+        self._run = weakref.ref(run)
 
     def cancel(self) -> bool:
-        if self._run.done():
+        loop, run = self._loop(), self._run()
+        if loop is None or run is None or run.done():
             return False
         try:
-            self._bridge.call(self._run.cancel)
+            bridge_of(loop).call(run.cancel)
         except RuntimeError:
             return False
         return True
 
 
-_bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Bridge] = weakref.WeakKeyDictionary()
-
-
 def bridge_of(loop: asyncio.AbstractEventLoop) -> Bridge:
     """Give the one bridge to *loop*."""
-    bridge = _bridges.get(loop)
+    attributes = vars(loop)
+    bridge: Bridge | None = attributes.get(ATTRIBUTE)
     if bridge is None:
         # Of two threads, the second gets what the first has put there.
-        bridge = _bridges.setdefault(loop, Bridge(loop))
+        bridge = attributes.setdefault(ATTRIBUTE, Bridge(loop))
     return bridge
 
 
-def on_loop(loop: asyncio.AbstractEventLoop | None) -> Bridge:
+def on_loop(loop: asyncio.AbstractEventLoop | None) -> _OnLoop:
     """Give the place for coroutine functions: *loop*, or the running one."""
     if loop is None:
         try:
@@ -172,14 +193,15 @@ def on_loop(loop: asyncio.AbstractEventLoop | None) -> Bridge:
     elif not isinstance(loop, asyncio.AbstractEventLoop):
         message = f"loop must be an event loop, not {loop!r}"
         raise TypeError(message)
-    return bridge_of(loop)
+    return _OnLoop(loop)
 
 
 async def finish(task: AsyncTask[Any]) -> None:
     """Wait until *task* is over; cancelling the wait cancels a task that has not started."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
-    task.add_done_callback(functools.partial(_wake, bridge_of(loop), waiter))
+    # The coroutine holds the waiter. The task must not: through it, it would hold the loop.
+    task.add_done_callback(functools.partial(_wake, weakref.ref(waiter)))
     try:
         await waiter
     except asyncio.CancelledError:
@@ -187,10 +209,13 @@ async def finish(task: AsyncTask[Any]) -> None:
         raise
 
 
-def _wake(bridge: Bridge, waiter: asyncio.Future[None], _task: AsyncTask[Any]) -> None:
+def _wake(reference: weakref.ref[asyncio.Future[None]], _task: AsyncTask[Any]) -> None:
+    waiter = reference()
+    if waiter is None:
+        return
     # A loop that is closed has nobody waiting on it any more.
     with contextlib.suppress(RuntimeError):
-        bridge.call(functools.partial(_set, waiter))
+        bridge_of(waiter.get_loop()).call(functools.partial(_set, waiter))
 
 
 def _set(waiter: asyncio.Future[None]) -> None:

@@ -106,6 +106,11 @@ class AsyncTaskPool(PoolBase, Executor):
         """
         return super().wait_and_exit(timeout)
 
+    @property
+    def _max_workers(self) -> int:
+        """What dask, and others who know `ThreadPoolExecutor` from inside, ask for."""
+        return self.stats().max_workers
+
     def map(
         self,
         fn: Callable[..., T],

@@ -1,7 +1,7 @@
 //! Calling Python from a thread that the interpreter may end under our feet.
 //!
-//! Owned by nobody; used for every callback. It never catches an exception and never looks at a
-//! result.
+//! Owned by nobody; used for every call that may run Python code, and for every object that may do so
+//! when it ends. It never catches an exception and never looks at a result.
 //!
 //! # Why `unsafe`, and why like this
 //!
@@ -12,7 +12,9 @@
 //! unwind, or into a `catch_unwind`, it aborts the process: exit code 134, from a program that had
 //! ended well.
 //!
-//! So a callback is called
+//! The same goes for a user's daemon thread that is in a method of ours, and for whatever else runs
+//! Python code below a Rust frame: a done-callback, a log handler, a `__del__`, a `threading.local`
+//! that ends with its thread. So all of these are called
 //!
 //! 1. through a pointer of type `extern "C-unwind"`, and an *opaque* one: the compiler knows the
 //!    symbol under its other declaration as well, and when it can see where the pointer comes from
@@ -24,17 +26,20 @@
 
 use std::ffi::c_int;
 use std::hint::black_box;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 type Call = unsafe extern "C-unwind" fn(
     *mut ffi::PyObject,
     *mut ffi::PyObject,
     *mut ffi::PyObject,
 ) -> *mut ffi::PyObject;
-type DecRef = unsafe extern "C-unwind" fn(*mut ffi::PyObject);
+type OfObject = unsafe extern "C-unwind" fn(*mut ffi::PyObject);
+type Release = unsafe extern "C-unwind" fn(ffi::PyGILState_STATE);
 
 /// Parks the thread for ever when it is dropped, which only a forced unwinding does.
 struct NeverUnwound;
@@ -69,32 +74,108 @@ pub(super) fn call<'py>(
     }
 }
 
-/// Lets go of an object whose end may run Python code.
-pub(super) fn release(object: Bound<'_, PyAny>) {
+/// `target.name(*args)`.
+pub(super) fn call_method<'py, A>(
+    target: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    args: A,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    A: IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
+{
+    let args = args.into_pyobject(target.py()).map_err(Into::into)?;
+    call(&target.getattr(name)?, &args, None)
+}
+
+/// Hands an exception that has nobody to go to over to `sys.unraisablehook`.
+pub(super) fn unraisable(py: Python<'_>, error: PyErr, about: Option<&Bound<'_, PyAny>>) {
+    error.restore(py);
     // SAFETY:
     // 1. As for `call`.
-    // 2. The reference is given up with the object.
+    // 2. A null object is allowed; otherwise it is borrowed from a live reference.
     unsafe {
-        let release: DecRef = std::mem::transmute(black_box(ffi::Py_DecRef as *const ()));
+        let write: OfObject =
+            std::mem::transmute(black_box(ffi::PyErr_WriteUnraisable as *const ()));
         let guard = NeverUnwound;
-        release(object.into_ptr());
+        write(about.map_or(std::ptr::null_mut(), Bound::as_ptr));
         std::mem::forget(guard);
+    }
+}
+
+/// An object that is let go of as it is called: under the guard, for its end may run Python code.
+///
+/// It must be dropped attached, as all objects here are: there is no time to ask. The build that
+/// looks for objects dropped by the wrong thread (`make test-canary`) does ask.
+pub(crate) struct Kept<T = PyAny>(ManuallyDrop<Py<T>>);
+
+impl<T> From<Py<T>> for Kept<T> {
+    fn from(object: Py<T>) -> Self {
+        Self(ManuallyDrop::new(object))
+    }
+}
+
+impl<T> From<Bound<'_, T>> for Kept<T> {
+    fn from(object: Bound<'_, T>) -> Self {
+        object.unbind().into()
+    }
+}
+
+impl<T> Deref for Kept<T> {
+    type Target = Py<T>;
+
+    fn deref(&self) -> &Py<T> {
+        &self.0
+    }
+}
+
+impl<T> Drop for Kept<T> {
+    fn drop(&mut self) {
+        // SAFETY:
+        // 1. As for `call`; that the thread is attached is what the type demands.
+        // 2. The reference is owned, and this is its end.
+        unsafe {
+            if cfg!(any(debug_assertions, pyo3_disable_reference_pool)) {
+                assert_eq!(ffi::PyGILState_Check(), 1, "an object was dropped detached");
+            }
+            let release: OfObject = std::mem::transmute(black_box(ffi::Py_DecRef as *const ()));
+            let guard = NeverUnwound;
+            release(self.0.as_ptr());
+            std::mem::forget(guard);
+        }
+    }
+}
+
+/// Ends what Python keeps for this thread, its `threading.local`s above all, whose ends may run
+/// Python code. To be called last, on a thread that is about to let go of the interpreter for good;
+/// it gets an empty state in place of the old one, for pyo3 to end.
+pub(super) fn end_thread_state(_py: Python<'_>) {
+    // SAFETY:
+    // 1. As for `call`.
+    // 2. This thread was attached by one `PyGILState_Ensure`, pyo3's, which found it detached. That
+    //    is what is released, and then done again: when this returns, all is as it was.
+    // 3. Nothing of Python's runs in between.
+    unsafe {
+        let release: Release = std::mem::transmute(black_box(ffi::PyGILState_Release as *const ()));
+        let guard = NeverUnwound;
+        release(ffi::PyGILState_STATE::PyGILState_UNLOCKED);
+        std::mem::forget(guard);
+        ffi::PyGILState_Ensure(); // pyo3 has this one under a guard of its own
     }
 }
 
 /// A copy of the calling thread's context, or `None` when nothing is set in it: a fresh context
 /// does as well then, and costs a pending task no memory.
-pub(super) fn capture_context(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+pub(super) fn capture_context(py: Python<'_>) -> PyResult<Option<Kept>> {
     // SAFETY: attached; the result is a new reference, or null with an exception set.
     let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
-    Ok((context.len()? > 0).then(|| context.unbind()))
+    Ok((context.len()? > 0).then(|| context.into()))
 }
 
 /// Runs `f` in `context`, or in a fresh one. pyo3 has no safe way to enter a context, and calling
 /// through `Context.run` costs ten times as much.
 pub(super) fn in_context<R>(
     py: Python<'_>,
-    context: Option<&Py<PyAny>>,
+    context: Option<&Kept>,
     f: impl FnOnce() -> PyResult<R>,
 ) -> PyResult<R> {
     let context = match context {

@@ -6,9 +6,11 @@
 use std::time::Instant;
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::callback;
 use super::convert::{self, Least};
 use super::hooks::Hooks;
 use super::pool::{Extra, PoolBase};
@@ -64,10 +66,8 @@ fn make(py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<Py<PoolBase>> {
     if !options.contains("queue_size")? {
         options.set_item("queue_size", QUEUE_SIZE)?;
     }
-    let pool = Hooks::get(py)?
-        .pool_class
-        .bind(py)
-        .call((), Some(options))?;
+    let class = Hooks::get(py)?.pool_class.bind(py);
+    let pool = callback::call(class.as_any(), &PyTuple::empty(py), Some(options))?;
     Ok(pool.cast_into::<PoolBase>()?.unbind())
 }
 
@@ -196,10 +196,10 @@ pub(super) fn _wait_and_exit(py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>)
     };
     match pool {
         None => Ok(true),
-        Some(pool) => pool
-            .bind(py)
-            .call_method1("wait_and_exit", (timeout,))?
-            .extract(),
+        Some(pool) => {
+            callback::call_method(pool.bind(py), intern!(py, "wait_and_exit"), (timeout,))?
+                .extract()
+        }
     }
 }
 
@@ -208,7 +208,7 @@ pub(super) fn _wait_and_exit(py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>)
 pub(super) fn reset_default_pool(py: Python<'_>) -> PyResult<()> {
     let old = lock(&DEFAULT).take();
     if let Some(old) = old {
-        old.pool.bind(py).call_method0("shutdown")?;
+        callback::call_method(old.pool.bind(py), intern!(py, "shutdown"), ())?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //!
 //! 1. `threading._register_atexit`, before non-daemon threads are joined: timers and series are
 //!    cancelled, queued tasks run, workers end. From here on posts are refused. Ctrl-C ends the
-//!    wait.
+//!    wait. A pool whose `wait_and_exit` timed out has had its wait, and gets no other.
 //! 2. `atexit`, after that: what is still queued is cancelled, whoever has not ended by now is in a
 //!    callback that [`super::callback`] takes care of.
 
@@ -69,6 +69,12 @@ pub(super) fn join(
         (Err(Error::TimedOut), None) => Ok(false),
         (Err(error), None) => Err(error.into()),
     }
+}
+
+/// Takes an engine off the list: its owner has waited for it as long as he cared to, so the exit of
+/// the program does not wait again.
+pub(super) fn forget(engine: &Arc<Engine<PyJob>>) {
+    lock(&ENGINES).retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(engine)));
 }
 
 fn engines() -> Vec<Arc<Engine<PyJob>>> {

@@ -9,10 +9,12 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyList, PyString, PyType};
 
+use super::callback;
 use super::pool::PoolBase;
 use super::task::TaskBase;
+use crate::pool::is_any_worker;
 
 pub(super) struct Hooks {
     /// `AsyncTask`, of which every handle is an instance.
@@ -63,22 +65,21 @@ impl Hooks {
     /// Tells Python's `threading` about the calling worker.
     pub(super) fn register_thread(py: Python<'_>, name: &str) {
         Self::tell(py, "register_thread", |module, method| {
-            module.call_method1(method, (name,))
+            callback::call_method(module, method, (name,))
         });
     }
 
     /// Takes [`register_thread`](Self::register_thread) back.
     pub(super) fn unregister_thread(py: Python<'_>) {
         Self::tell(py, "unregister_thread", |module, method| {
-            module.call_method0(method)
+            callback::call_method(module, method, ())
         });
     }
 
     /// Something that has callbacks run by `executor`.
     pub(super) fn on_executor(py: Python<'_>, executor: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        Ok(Self::ask(py)?
-            .call_method1("on_executor", (executor,))?
-            .unbind())
+        let functions = Self::ask(py)?;
+        Ok(callback::call_method(functions, intern!(py, "on_executor"), (executor,))?.unbind())
     }
 
     /// Something that has coroutine functions run on `event_loop`, or on the running loop.
@@ -86,14 +87,16 @@ impl Hooks {
         py: Python<'_>,
         event_loop: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        Ok(Self::ask(py)?
-            .call_method1("on_loop", (event_loop,))?
-            .unbind())
+        let functions = Self::ask(py)?;
+        Ok(callback::call_method(functions, intern!(py, "on_loop"), (event_loop,))?.unbind())
     }
 
     /// The package's functions for gevent, if this thread must not simply block. A program without
     /// gevent pays one look into a dict, and only where it would have gone to sleep.
     pub(super) fn gevent(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+        if is_any_worker() {
+            return Ok(None); // it has a hub only because gevent's `threading` makes one
+        }
         let modules = py
             .import(intern!(py, "sys"))?
             .getattr(intern!(py, "modules"))?;
@@ -101,7 +104,8 @@ impl Hooks {
             return Ok(None);
         }
         let gevent = py.import("asynctask._gevent")?;
-        let cooperative: bool = gevent.call_method0("is_cooperative")?.extract()?;
+        let cooperative = callback::call_method(&gevent, intern!(py, "is_cooperative"), ())?;
+        let cooperative: bool = cooperative.extract()?;
         Ok(cooperative.then(|| gevent.into_any()))
     }
 
@@ -120,47 +124,64 @@ impl Hooks {
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(None);
             }
-            gevent.call_method1("pause", (left.map(|left| left.as_secs_f64()),))?;
+            let left = left.map(|left| left.as_secs_f64());
+            callback::call_method(gevent, intern!(gevent.py(), "pause"), (left,))?;
         }
+    }
+
+    /// A list for a task's `_waiters`.
+    pub(super) fn new_waiters(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+        let waiters = callback::call_method(Self::ask(py)?, intern!(py, "new_waiters"), ())?;
+        Ok(waiters.cast_into()?)
     }
 
     /// Whether calling it gives a coroutine.
     pub(super) fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let functions = Self::ask(callback.py())?;
-        functions
-            .call_method1("is_coroutine_function", (callback,))?
-            .extract()
+        let py = callback.py();
+        let functions = Self::ask(py)?;
+        let name = intern!(py, "is_coroutine_function");
+        callback::call_method(functions, name, (callback,))?.extract()
     }
 
     fn ask(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
         Ok(Self::get(py)?.functions.bind(py))
     }
 
+    /// Ends this process, a child forked in a callback that `error` is the failure of.
+    pub(super) fn end_child(py: Python<'_>, error: Option<&PyErr>) -> ! {
+        let error = error.map(|error| error.value(py));
+        Self::tell(py, "end_child", |module, method| {
+            callback::call_method(module, method, (error,))
+        });
+        // It does not return, unless there is something wrong with Python's own files.
+        std::process::abort()
+    }
+
     /// Nobody looked at a failure while its handle lived.
     pub(super) fn log_unseen(py: Python<'_>, name: &str, error: &Bound<'_, PyAny>) {
         Self::tell(py, "log_unseen", |module, method| {
-            module.call_method1(method, (name, error))
+            callback::call_method(module, method, (name, error))
         });
     }
 
     /// A run of a series failed.
     pub(super) fn log_run(py: Python<'_>, name: &str, error: &Bound<'_, PyAny>) {
         Self::tell(py, "log_run", |module, method| {
-            module.call_method1(method, (name, error))
+            callback::call_method(module, method, (name, error))
         });
     }
 
     /// A done-callback failed.
     pub(super) fn log_callback(py: Python<'_>, task: &Bound<'_, PyAny>, error: &PyErr) {
         Self::tell(py, "log_callback", |module, method| {
-            module.call_method1(method, (task, error.value(py)))
+            callback::call_method(module, method, (task, error.value(py)))
         });
     }
 
     /// The initializer failed.
     pub(super) fn log_initializer(py: Python<'_>, error: &PyErr) {
         Self::tell(py, "log_initializer", |module, method| {
-            module.call_method1(method, (error.value(py),))
+            callback::call_method(module, method, (error.value(py),))
         });
     }
 
@@ -173,7 +194,7 @@ impl Hooks {
         let result = Self::get(py)
             .and_then(|hooks| call(hooks.functions.bind(py), &PyString::intern(py, method)));
         if let Err(error) = result {
-            error.write_unraisable(py, None);
+            callback::unraisable(py, error, None);
         }
     }
 }

@@ -59,7 +59,7 @@ mod _asynctask {
     #[pymodule_export]
     use super::pool::PoolBase;
     #[pymodule_export]
-    use super::task::TaskBase;
+    use super::task::{_lend, TaskBase};
     #[pymodule_export]
     use super::testing::ManualClock;
 }

@@ -14,7 +14,7 @@ use pyo3::types::{
     PyCFunction, PyContext, PyDict, PyFunction, PyMapping, PyString, PyTuple, PyType,
 };
 
-use super::callback;
+use super::callback::{self, Kept};
 use super::convert::{self, Least};
 use super::exit;
 use super::hooks::Hooks;
@@ -51,7 +51,7 @@ pub(super) struct PoolBase {
     is_shut: AtomicBool,
     propagate_context: bool,
     /// Runs every callback of this pool, if it is not the pool itself.
-    place: Option<Py<PyAny>>,
+    place: Option<Kept>,
 }
 
 /// An engine and the runner of its workers.
@@ -144,9 +144,9 @@ impl PoolBase {
             None => self.capture_context(py)?,
         };
         let call = Call {
-            callback: callback.clone().unbind(),
-            args: args.unbind(),
-            kwargs: kwargs.map(Bound::unbind),
+            callback: callback.clone().into(),
+            args: args.into(),
+            kwargs: kwargs.map(Kept::from),
             context,
         };
         let place = self.place(callback, extra.executor, extra.event_loop)?;
@@ -171,14 +171,14 @@ impl PoolBase {
                 )));
             }
             return Ok(Some(Place {
-                starter: Hooks::on_executor(py, executor)?,
+                starter: Hooks::on_executor(py, executor)?.into(),
                 is_awaited: true,
             }));
         }
         if is_coroutine_function {
             let starter = Hooks::on_loop(py, event_loop)?;
             return Ok(Some(Place {
-                starter,
+                starter: starter.into(),
                 is_awaited: false,
             }));
         }
@@ -190,7 +190,7 @@ impl PoolBase {
         }
         let default = self.place.as_ref();
         Ok(default.map(|place| Place {
-            starter: place.clone_ref(py),
+            starter: place.clone_ref(py).into(),
             is_awaited: true,
         }))
     }
@@ -211,7 +211,7 @@ impl PoolBase {
             && call.is_some()
         {
             let task = new_task(py, engine, Task::one_shot(), call, name, place)?;
-            post_now(py, PyJob(task.clone().unbind()))?;
+            post_now(py, PyJob(task.clone().into()))?;
             return Ok(task);
         }
         let now = engine.now();
@@ -229,7 +229,7 @@ impl PoolBase {
         };
         let deadline = now.saturating_add(nanos(plan.delay.unwrap_or_default()));
         let task = new_task(py, engine, task, call, name, place)?;
-        let job = PyJob(task.clone().unbind());
+        let job = PyJob(task.clone().into());
         let engine = Arc::clone(job.engine());
         engine.post_at(job, deadline, py).map_err(exit::explain)?;
         Ok(task)
@@ -244,14 +244,14 @@ impl PoolBase {
         // `fn`, because that is what `Executor` calls it.
         convert::callable("fn", callback)?;
         Ok(Call {
-            callback: callback.clone().unbind(),
-            args: args.clone().unbind(),
-            kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
+            callback: callback.clone().into(),
+            args: args.clone().into(),
+            kwargs: kwargs.map(|kwargs| kwargs.clone().into()),
             context: self.capture_context(callback.py())?,
         })
     }
 
-    fn capture_context(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    fn capture_context(&self, py: Python<'_>) -> PyResult<Option<Kept>> {
         if self.propagate_context {
             callback::capture_context(py)
         } else {
@@ -281,10 +281,12 @@ fn post_now(py: Python<'_>, job: PyJob) -> PyResult<()> {
     let mut wait_for_room = |pool: &Pool<PyJob>| match Hooks::gevent(py) {
         Ok(None) => py.detach(|| pool.wait_for_room(&mut interrupted(&mut raised))),
         // A greenlet: the post tries again after each pause.
-        Ok(Some(gevent)) => gevent.call_method0("pause").map(drop).map_err(|error| {
-            raised = Some(error);
-            Error::Interrupted
-        }),
+        Ok(Some(gevent)) => callback::call_method(&gevent, intern!(py, "pause"), ())
+            .map(drop)
+            .map_err(|error| {
+                raised = Some(error);
+                Error::Interrupted
+            }),
         Err(error) => {
             raised = Some(error);
             Err(Error::Interrupted)
@@ -388,8 +390,8 @@ impl PoolBase {
                     Some(args) => tuple_of("initargs", args)?,
                 };
                 Some(Initializer {
-                    callback: callback.unbind(),
-                    args: args.unbind(),
+                    callback: callback.into(),
+                    args: args.into(),
                 })
             }
         };
@@ -401,7 +403,8 @@ impl PoolBase {
         };
         let place = executor
             .map(|executor| Hooks::on_executor(py, executor))
-            .transpose()?;
+            .transpose()?
+            .map(Kept::from);
         Ok(Self {
             first: Works::new(py, &options, initializer.as_ref(), false),
             reborn: Mutex::new(None),
@@ -459,7 +462,7 @@ impl PoolBase {
             place,
         )?;
         let posted = engine
-            .try_post(PyJob(task.clone().unbind()), py)
+            .try_post(PyJob(task.clone().into()), py)
             .map_err(exit::explain)?;
         Ok(posted.then_some(task))
     }
@@ -593,6 +596,7 @@ impl PoolBase {
         let in_time = exit::join(py, &engine, deadline)?;
         if !in_time {
             engine.close(false, py);
+            exit::forget(&engine);
         }
         Ok(in_time)
     }
@@ -628,8 +632,8 @@ impl PoolBase {
         let py = callback.py();
         convert::callable("callback", callback)?;
         let call = Call {
-            callback: callback.clone().unbind(),
-            args: PyTuple::empty(py).unbind(),
+            callback: callback.clone().into(),
+            args: PyTuple::empty(py).into(),
             kwargs: None,
             context: self.capture_context(py)?,
         };
@@ -706,14 +710,14 @@ fn checked_name(name: &Bound<'_, PyAny>) -> PyResult<Py<PyString>> {
     Ok(name.clone().unbind())
 }
 
-fn checked_context(context: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+fn checked_context(context: &Bound<'_, PyAny>) -> PyResult<Kept> {
     if !context.is_instance_of::<PyContext>() {
         return Err(PyTypeError::new_err(format!(
             "context must be a contextvars.Context, not {}",
             convert::repr(context)
         )));
     }
-    Ok(context.clone().unbind())
+    Ok(context.clone().into())
 }
 
 fn checked_tiers(tiers: &Bound<'_, PyAny>) -> PyResult<Tiers> {

@@ -14,15 +14,18 @@
 //!   hold everybody else up for ever. Without the gap it would be worse than not letting go at all:
 //!   each release restarts the clock of those who wait, and the worker is back before they are up.
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::callback::{self, Kept};
 use super::errors::BrokenPool;
 use super::hooks::Hooks;
 use super::task::PyJob;
+use crate::fork::Birth;
 use crate::pool::{Runner, Worker};
 use crate::scheduler::{self, Engine};
 use crate::sync::Parker;
@@ -40,15 +43,15 @@ const JOBS_PER_LOOK: u32 = 16;
 
 /// What a pool's initializer is.
 pub(super) struct Initializer {
-    pub(super) callback: Py<PyAny>,
-    pub(super) args: Py<PyTuple>,
+    pub(super) callback: Kept,
+    pub(super) args: Kept<PyTuple>,
 }
 
 impl Initializer {
     pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
         Self {
-            callback: self.callback.clone_ref(py),
-            args: self.args.clone_ref(py),
+            callback: self.callback.clone_ref(py).into(),
+            args: self.args.clone_ref(py).into(),
         }
     }
 }
@@ -84,7 +87,7 @@ impl PyRunner {
         let Some(initializer) = &self.initializer else {
             return true;
         };
-        let called = super::callback::call(
+        let called = callback::call(
             initializer.callback.bind(py),
             initializer.args.bind(py),
             None,
@@ -108,7 +111,10 @@ impl Runner for PyRunner {
     type Job = PyJob;
 
     fn work(&self, worker: &Worker<PyJob>) {
-        Python::attach(|py| {
+        IS_WORKER.set(true);
+        let birth = Birth::now();
+        // `None`: the interpreter is going away. Nobody will miss this worker.
+        let _ = Python::try_attach(|py| {
             Hooks::register_thread(py, &worker.name());
             if self.initialize(py) {
                 let pause = Parker::new();
@@ -116,9 +122,24 @@ impl Runner for PyRunner {
                     run_batch(py, worker, &pause);
                 }
             }
+            if birth.is_inherited() {
+                // Something has forked on this thread, and come back here in the child: a callback
+                // that another one waited for, or one of those that have no result.
+                Hooks::end_child(py, None);
+            }
             Hooks::unregister_thread(py);
+            callback::end_thread_state(py);
         });
     }
+}
+
+thread_local! {
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is a worker's; in a forked child, whether it was.
+pub(super) fn is_worker() -> bool {
+    IS_WORKER.get()
 }
 
 /// Runs jobs until the queue is empty.

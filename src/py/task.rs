@@ -15,14 +15,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
-use super::callback;
+use super::callback::{self, Kept};
 use super::convert::{self, Least};
 use super::errors::{BrokenPool, CancelledError, InvalidStateError};
 use super::hooks::Hooks;
+use super::runner;
 use crate::clock::nanos;
 use crate::error::Error;
 use crate::scheduler::{self, Engine, Job, Outcome};
@@ -42,11 +44,11 @@ thread_local! {
 
 /// What is to be called.
 pub(super) struct Call {
-    pub(super) callback: Py<PyAny>,
-    pub(super) args: Py<PyTuple>,
-    pub(super) kwargs: Option<Py<PyDict>>,
+    pub(super) callback: Kept,
+    pub(super) args: Kept<PyTuple>,
+    pub(super) kwargs: Option<Kept<PyDict>>,
     /// `None`: a fresh context for each run.
-    pub(super) context: Option<Py<PyAny>>,
+    pub(super) context: Option<Kept>,
 }
 
 /// What a task has, by where it stands.
@@ -56,32 +58,35 @@ enum Stage {
     /// It has no callback, is in a run, or was cancelled.
     Empty,
     /// Its last run returned this.
-    Value(Py<PyAny>),
+    Value(Kept),
     /// Its last run raised this.
-    Error(Py<PyAny>),
+    Error(Kept),
 }
 
 /// What few tasks have.
 #[derive(Default)]
 struct Extras {
     name: Option<Py<PyString>>,
-    callbacks: Vec<Py<PyAny>>,
+    callbacks: Vec<Kept>,
     /// Who runs the callback, if that is not a worker of the pool.
     place: Option<Place>,
     /// A run is going on there.
     away: bool,
     /// What that run can be cancelled by.
-    remote: Option<Py<PyAny>>,
-    /// The `_condition` and `_waiters` of a `Future`, made when somebody looks.
-    condition: Option<Py<PyAny>>,
-    waiters: Option<Py<PyList>>,
+    remote: Option<Kept>,
+    /// The `_condition` and `_waiters` of a `Future`, made when somebody looks; see
+    /// [`TaskBase::publish`].
+    condition: Option<Kept>,
+    waiters: Option<Kept<PyList>>,
+    /// The end has been published to them.
+    is_published: bool,
 }
 
 /// Where a callback is run, if not on a worker: an object of the package's Python files with a
 /// method `start(task, callback, args, kwargs, context)`, which has the run end with one of the
 /// task's `_complete`, `_fail` and `_complete_cancelled`.
 pub(super) struct Place {
-    pub(super) starter: Py<PyAny>,
+    pub(super) starter: Kept,
     /// Whether the pool's shutdown waits for the run. A loop's may need the very thread that waits.
     pub(super) is_awaited: bool,
 }
@@ -201,8 +206,12 @@ impl TaskBase {
         if let Some(gevent) = Hooks::gevent(py)? {
             return Self::wait_on_hub(slf, &gevent, goal, deadline);
         }
-        let job = PyJob(slf.clone().unbind());
+        let job = PyJob(slf.clone().into());
         this.engine.help(&job, py);
+        let view = this.view();
+        if view.is_over() {
+            return Ok(view); // also in a child that was forked by the task just run: it is cancelled
+        }
         // On a worker of another pool, that pool lends one as well: two pools whose callbacks wait
         // for each other's tasks would otherwise wait for ever.
         let other = current(py)
@@ -230,9 +239,10 @@ impl TaskBase {
     ) -> PyResult<View> {
         let this = slf.get();
         if goal == Goal::Over {
+            let py = slf.py();
             let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
             let left = left.map(|left| left.as_secs_f64());
-            gevent.call_method1("wait_until_done", (slf, left))?;
+            callback::call_method(gevent, intern!(py, "wait_until_done"), (slf, left))?;
             let view = this.view();
             return if view.is_over() {
                 Ok(view)
@@ -285,7 +295,7 @@ impl TaskBase {
     }
 
     /// Ends a run that went on elsewhere.
-    fn complete(slf: &Bound<'_, Self>, outcome: Outcome<Py<PyAny>, PyErr>) -> PyResult<()> {
+    fn complete(slf: &Bound<'_, Self>, outcome: Outcome<Kept, PyErr>) -> PyResult<()> {
         let this = slf.get();
         if this.engine.is_inherited() {
             return Ok(()); // the parent's
@@ -297,12 +307,57 @@ impl TaskBase {
         }
         let remote = this.with_extras(|extras| extras.remote.take());
         drop(remote);
-        scheduler::complete(PyJob(slf.clone().unbind()), slf.py(), outcome);
+        scheduler::complete(PyJob(slf.clone().into()), slf.py(), outcome);
         Ok(())
     }
 
+    /// Tells those who wait by way of the standard library that the task is over, unless that has
+    /// been done.
+    ///
+    /// `concurrent.futures.wait` and `as_completed` hold the `_condition`, read the `_state` several
+    /// times, and then put themselves on `_waiters`. A task ends without the condition; so that
+    /// nothing changes under their eyes, `_state` goes on to show it as pending until whoever comes
+    /// first has published the end, under the condition: the thread that ended it, or one that is
+    /// about to acquire the condition to look.
+    fn publish(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let condition = this.with_extras(|e| e.condition.as_ref().map(|c| c.clone_ref(py)));
+        let Some(condition) = condition else {
+            return Ok(());
+        };
+        let condition = condition.bind(py);
+        callback::call_method(condition, intern!(py, "acquire"), ())?;
+        let (first, waiters) = this.with_extras(|extras| {
+            let first = !std::mem::replace(&mut extras.is_published, true);
+            let waiters = extras.waiters.as_ref();
+            (first, waiters.map(|waiters| waiters.clone_ref(py)))
+        });
+        let tell = || {
+            if let Some(waiters) = &waiters {
+                tell_waiters(slf, waiters.bind(py))?;
+            }
+            callback::call_method(condition, intern!(py, "notify_all"), ()).map(drop)
+        };
+        let told = if first { tell() } else { Ok(()) };
+        callback::call_method(condition, intern!(py, "release"), ())?;
+        told
+    }
+
+    /// Whether the end of the task is not to be shown yet; see [`publish`](Self::publish).
+    fn is_unpublished(&self) -> bool {
+        let is_hidden = |extras: &Extras| extras.condition.is_some() && !extras.is_published;
+        self.task.is_watched()
+            && lock(&self.body).extras.as_deref().is_some_and(is_hidden)
+            && !self.engine.is_inherited()
+    }
+
     fn state(&self) -> &'static str {
-        match self.view().phase() {
+        let view = self.view();
+        if view.is_over() && self.is_unpublished() {
+            return "PENDING";
+        }
+        match view.phase() {
             Phase::Pending => "PENDING",
             Phase::Running => "RUNNING",
             // Whoever waits by way of the standard library is told in the same breath.
@@ -320,8 +375,9 @@ pub(super) fn interrupted(raised: &mut Option<PyErr>) -> impl FnMut() -> bool {
             clippy::redundant_closure_for_method_calls,
             reason = "the method by itself is not general enough over lifetimes"
         )]
-        let error = Python::attach(|py| py.check_signals()).err();
-        *raised = error;
+        // `None`: the interpreter is going away, and this thread has nothing more to hear from it.
+        let error = Python::try_attach(|py| py.check_signals());
+        *raised = error.and_then(Result::err);
         raised.is_some()
     }
 }
@@ -355,7 +411,7 @@ impl TaskBase {
         if this.engine.is_inherited() {
             return Ok(this.cancelled());
         }
-        let found = this.engine.stop(&PyJob(slf.clone().unbind()), true, py);
+        let found = this.engine.stop(&PyJob(slf.clone().into()), true, py);
         let remote = || {
             lock(&this.body)
                 .extras
@@ -369,7 +425,10 @@ impl TaskBase {
             Cancel::Over => Ok(this.cancelled()),
             Cancel::AfterRun | Cancel::Running => {
                 let remote_cancelled = match remote() {
-                    Some(remote) => remote.bind(py).call_method0("cancel")?.is_truthy()?,
+                    Some(remote) => {
+                        callback::call_method(remote.bind(py), intern!(py, "cancel"), ())?
+                            .is_truthy()?
+                    }
                     None => false,
                 };
                 Ok(found == Cancel::AfterRun || remote_cancelled)
@@ -480,7 +539,7 @@ impl TaskBase {
         }
         slf.get()
             .engine
-            .stop(&PyJob(slf.clone().unbind()), false, slf.py());
+            .stop(&PyJob(slf.clone().into()), false, slf.py());
     }
 
     /// Stop, and wait for the run that is going. In the task's own callback it only stops.
@@ -515,7 +574,7 @@ impl TaskBase {
             return Ok(false);
         }
         let deadline = engine.now().saturating_add(nanos(delay));
-        Ok(engine.reschedule(&PyJob(slf.clone().unbind()), deadline))
+        Ok(engine.reschedule(&PyJob(slf.clone().into()), deadline))
     }
 
     /// Call ``fn(task)`` when the task is over, or now if it is.
@@ -524,7 +583,7 @@ impl TaskBase {
     /// order they were added. What they raise is logged.
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Bound<'_, PyAny>) -> PyResult<()> {
         convert::callable("fn", &r#fn)?;
-        let stored = r#fn.clone().unbind();
+        let stored = r#fn.clone().into();
         if !slf.get().watch(|extras| extras.callbacks.push(stored)) {
             call_done_callback(slf, &r#fn);
         }
@@ -600,24 +659,48 @@ impl TaskBase {
     fn _condition(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let this = slf.get();
-        if let Some(condition) = this.with_extras(|e| e.condition.as_ref().map(|c| c.clone_ref(py)))
-        {
+        let old = this.with_extras(|e| e.condition.as_ref().map(|c| c.clone_ref(py)));
+        if let Some(condition) = old {
+            // Whoever asks is about to acquire it, and will not be told of what is over.
+            if this.view().is_over() && this.is_unpublished() {
+                Self::publish(slf)?;
+            }
             return Ok(condition);
         }
         // Made outside the lock, so of two threads one may have made it in vain.
-        let new = Hooks::get(py)?.condition_class.bind(py).call0()?.unbind();
-        Ok(this.with_extras(|extras| extras.condition.get_or_insert(new).clone_ref(py)))
+        let class = Hooks::get(py)?.condition_class.bind(py);
+        let mut new = Some(callback::call(class, &PyTuple::empty(py), None)?.into());
+        if !this.watch(|extras| {
+            extras.condition = extras.condition.take().or_else(|| new.take());
+        }) {
+            this.with_extras(|extras| {
+                if extras.condition.is_none() {
+                    extras.condition = new.take();
+                    extras.is_published = true; // there was nobody to tell
+                }
+            });
+        }
+        drop(new);
+        // There by now, whoever made it. If the task has ended meanwhile: as above.
+        Self::_condition(slf)
     }
 
     #[getter]
-    fn _waiters(slf: &Bound<'_, Self>) -> Py<PyList> {
+    fn _waiters(slf: &Bound<'_, Self>) -> PyResult<Py<PyList>> {
         let py = slf.py();
         let this = slf.get();
-        let new = PyList::empty(py).unbind();
-        let waiters = this.with_extras(|extras| extras.waiters.get_or_insert(new).clone_ref(py));
-        // Whoever asks for the list is about to put himself on it, under the condition.
-        this.watch(|_| {});
-        waiters
+        if let Some(waiters) = this.with_extras(|e| e.waiters.as_ref().map(|w| w.clone_ref(py))) {
+            return Ok(waiters);
+        }
+        // Made outside the lock, so of two threads one may have made it in vain.
+        let mut new = Some(Hooks::new_waiters(py)?.into());
+        let waiters = this.with_extras(|extras| {
+            let waiters = extras.waiters.take().or_else(|| new.take());
+            extras.waiters = waiters;
+            extras.waiters.as_ref().map(|waiters| waiters.clone_ref(py))
+        });
+        drop(new);
+        Ok(waiters.expect("there by now"))
     }
 
     #[getter]
@@ -642,7 +725,7 @@ impl TaskBase {
 
     /// The run that went on elsewhere has returned.
     fn _complete(slf: &Bound<'_, Self>, value: Py<PyAny>) -> PyResult<()> {
-        Self::complete(slf, Outcome::Value(value))
+        Self::complete(slf, Outcome::Value(value.into()))
     }
 
     /// The run that went on elsewhere has raised.
@@ -660,7 +743,7 @@ impl TaskBase {
     fn _set_remote(&self, remote: Py<PyAny>) -> bool {
         self.with_extras(|extras| {
             if extras.away {
-                extras.remote = Some(remote);
+                extras.remote = Some(remote.into());
             }
             extras.away
         }) && !self.view().cancel_requested()
@@ -703,24 +786,24 @@ impl TaskBase {
         };
         match &body.stage {
             Stage::Call(call) => {
-                visit.call(&call.callback)?;
-                visit.call(&call.args)?;
-                visit.call(&call.kwargs)?;
-                visit.call(&call.context)?;
+                visit.call(&*call.callback)?;
+                visit.call(&*call.args)?;
+                visit.call(call.kwargs.as_deref())?;
+                visit.call(call.context.as_deref())?;
             }
-            Stage::Value(object) | Stage::Error(object) => visit.call(object)?,
+            Stage::Value(object) | Stage::Error(object) => visit.call(&**object)?,
             Stage::Empty => {}
         }
         if let Some(extras) = &body.extras {
             for callback in &extras.callbacks {
-                visit.call(callback)?;
+                visit.call(&**callback)?;
             }
             if let Some(place) = &extras.place {
-                visit.call(&place.starter)?;
+                visit.call(&*place.starter)?;
             }
-            visit.call(&extras.remote)?;
-            visit.call(&extras.condition)?;
-            visit.call(&extras.waiters)?;
+            visit.call(extras.remote.as_deref())?;
+            visit.call(extras.condition.as_deref())?;
+            visit.call(extras.waiters.as_deref())?;
         }
         Ok(())
     }
@@ -765,22 +848,66 @@ fn call_done_callback(task: &Bound<'_, TaskBase>, done: &Bound<'_, PyAny>) {
     let py = task.py();
     let args = PyTuple::new(py, [task]);
     match args.and_then(|args| callback::call(done, &args, None)) {
-        Ok(value) => callback::release(value),
+        Ok(value) => drop(Kept::from(value)),
         Err(error) => Hooks::log_callback(py, task.as_any(), &error),
     }
 }
 
 /// The task whose callback waits while another one's runs; made current again on drop.
-struct Outer(*mut ffi::PyObject);
+struct Outer {
+    own: *mut ffi::PyObject,
+    outer: *mut ffi::PyObject,
+}
 
-impl Drop for Outer {
-    fn drop(&mut self) {
-        CURRENT.set(self.0);
+impl Outer {
+    fn enter(task: &Bound<'_, TaskBase>) -> Self {
+        Self {
+            own: task.as_ptr(),
+            outer: CURRENT.replace(task.as_ptr()),
+        }
     }
 }
 
+impl Drop for Outer {
+    fn drop(&mut self) {
+        // Greenlets end in any order. Then who was the outer one may be gone, and nobody is current.
+        let is_innermost = CURRENT.get() == self.own;
+        CURRENT.set(if is_innermost {
+            self.outer
+        } else {
+            std::ptr::null_mut()
+        });
+    }
+}
+
+/// A worker lent to the pools of a callback that is about to wait by way of the standard library,
+/// for as long as this object lives.
+#[pyclass(frozen, module = "asynctask._asynctask")]
+pub(super) struct Loan {
+    engine: Arc<Engine<PyJob>>,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if !self.engine.is_inherited() {
+            self.engine.pool().take_back();
+        }
+    }
+}
+
+/// Lends a worker to the pool whose callback this is called from; `None` outside of callbacks.
+#[pyfunction]
+pub(super) fn _lend(py: Python<'_>) -> Option<Loan> {
+    let engine = Arc::clone(&current(py)?.get().engine);
+    if !engine.pool().is_worker() {
+        return None;
+    }
+    std::mem::forget(engine.pool().lend());
+    Some(Loan { engine })
+}
+
 /// A reference to a handle, as queue and wheel hold it. Dropped attached, like every Python object.
-pub(crate) struct PyJob(pub(super) Py<TaskBase>);
+pub(crate) struct PyJob(pub(super) Kept<TaskBase>);
 
 impl PyJob {
     fn base(&self) -> &TaskBase {
@@ -790,7 +917,7 @@ impl PyJob {
 
 impl Job for PyJob {
     type Token<'a> = Python<'a>;
-    type Value = Py<PyAny>;
+    type Value = Kept;
     type Failure = PyErr;
 
     fn task(&self) -> &Task {
@@ -802,14 +929,14 @@ impl Job for PyJob {
     }
 
     fn share(&self, py: Python<'_>) -> Self {
-        Self(self.0.clone_ref(py))
+        Self(self.0.clone_ref(py).into())
     }
 
     fn is_handed_over(&self) -> bool {
         self.base().is_handed_over
     }
 
-    fn call(&self, py: Python<'_>) -> Outcome<Py<PyAny>, PyErr> {
+    fn call(&self, py: Python<'_>) -> Outcome<Kept, PyErr> {
         let base = self.base();
         let stage = {
             let mut body = lock(&base.body);
@@ -824,21 +951,25 @@ impl Job for PyJob {
             std::mem::replace(&mut body.stage, Stage::Empty)
         };
         let Stage::Call(call) = stage else {
-            return Outcome::Value(py.None());
+            return Outcome::Value(py.None().into());
         };
-        let outer = Outer(CURRENT.replace(self.0.as_ptr()));
+        let outer = Outer::enter(self.0.bind(py));
         let result = callback::in_context(py, call.context.as_ref(), || {
             let kwargs = call.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
             callback::call(call.callback.bind(py), call.args.bind(py), kwargs)
         });
         drop(outer);
+        if base.engine.is_inherited() && CURRENT.get().is_null() && runner::is_worker() {
+            // The callback has forked, and this is the child: below there is only the parent's.
+            Hooks::end_child(py, result.as_ref().err());
+        }
         if base.view().is_series() {
             lock(&base.body).stage = Stage::Call(call);
         } else {
-            release_call(py, call);
+            drop(call);
         }
         match result {
-            Ok(value) => Outcome::Value(value.unbind()),
+            Ok(value) => Outcome::Value(value.into()),
             Err(error) => Outcome::Failure(error),
         }
     }
@@ -854,10 +985,11 @@ impl Job for PyJob {
 
     fn run_failed(&self, py: Python<'_>, failure: PyErr) {
         let name = self.base().shown_name(py);
-        Hooks::log_run(py, &name, failure.value(py).as_any());
+        let error = Kept::from(failure.into_value(py));
+        Hooks::log_run(py, &name, error.bind(py).as_any());
     }
 
-    fn end(&self, py: Python<'_>, result: Option<PyResult<Py<PyAny>>>) {
+    fn end(&self, py: Python<'_>, result: Option<PyResult<Kept>>) {
         let base = self.base();
         let stage = match result {
             None => Stage::Empty,
@@ -867,13 +999,11 @@ impl Job for PyJob {
                     self.run_failed(py, error.clone_ref(py));
                     base.seen.store(true, Ordering::Relaxed);
                 }
-                Stage::Error(error.into_value(py).into_any())
+                Stage::Error(error.into_value(py).into_any().into())
             }
         };
         let old = std::mem::replace(&mut lock(&base.body).stage, stage);
-        if let Stage::Call(call) = old {
-            release_call(py, call);
-        }
+        drop(old);
     }
 
     fn ended(&self, py: Python<'_>) {
@@ -881,38 +1011,29 @@ impl Job for PyJob {
         if !base.task.is_watched() {
             return;
         }
-        let (callbacks, condition, waiters) = {
+        let callbacks = {
             let mut body = lock(&base.body);
             let Some(extras) = &mut body.extras else {
                 return;
             };
-            (
-                std::mem::take(&mut extras.callbacks),
-                extras
-                    .condition
-                    .as_ref()
-                    .map(|condition| condition.clone_ref(py)),
-                extras.waiters.as_ref().map(|waiters| waiters.clone_ref(py)),
-            )
+            std::mem::take(&mut extras.callbacks)
         };
         let task = self.0.bind(py);
-        if let (Some(condition), Some(waiters)) = (condition, waiters)
-            && let Err(error) = tell_waiters(task, condition.bind(py), waiters.bind(py))
-        {
-            error.write_unraisable(py, Some(task.as_any()));
+        if let Err(error) = TaskBase::publish(task) {
+            callback::unraisable(py, error, Some(task.as_any()));
         }
         for callback in callbacks {
             call_done_callback(task, callback.bind(py));
-            callback::release(callback.into_bound(py));
         }
     }
 }
 
 impl PyJob {
-    /// Starts a run that goes on elsewhere. The callback stays with the task meanwhile.
-    fn call_elsewhere(&self, py: Python<'_>) -> Outcome<Py<PyAny>, PyErr> {
+    /// Starts a run that goes on elsewhere. The callback of a series stays with the task meanwhile.
+    fn call_elsewhere(&self, py: Python<'_>) -> Outcome<Kept, PyErr> {
         let task = self.0.bind(py);
         let start = || {
+            let mut once = None;
             let (starter, args) = {
                 let mut body = lock(&self.base().body);
                 let Body {
@@ -933,15 +1054,25 @@ impl PyJob {
                     call.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
                     call.context.as_ref().map(|context| context.clone_ref(py)),
                 );
-                (place.starter.clone_ref(py), args)
+                let starter = place.starter.clone_ref(py);
+                if !self.base().task.view().is_series() {
+                    // Whatever a coroutine function holds, its loop for one, is not the handle's.
+                    once = Some(std::mem::replace(&mut body.stage, Stage::Empty));
+                }
+                (starter, args)
             };
+            drop(once);
             let start = starter.bind(py).getattr("start")?;
-            callback::call(&start, &args.into_pyobject(py)?, None)?;
+            drop(Kept::from(callback::call(
+                &start,
+                &args.into_pyobject(py)?,
+                None,
+            )?));
             Ok::<_, PyErr>(true)
         };
         match start() {
             Ok(true) => Outcome::Elsewhere,
-            Ok(false) => Outcome::Value(py.None()),
+            Ok(false) => Outcome::Value(py.None().into()),
             // If it was started after all, it has been, or will be, ended from there.
             Err(_) if !self.base().take_away() => Outcome::Elsewhere,
             Err(error) => Outcome::Failure(error),
@@ -949,35 +1080,18 @@ impl PyJob {
     }
 }
 
-/// Does for `concurrent.futures.wait` and `as_completed` what a `Future` does when it ends.
-fn tell_waiters<'py>(
-    task: &Bound<'py, TaskBase>,
-    condition: &Bound<'py, PyAny>,
-    waiters: &Bound<'py, PyList>,
-) -> PyResult<()> {
+/// Does for `concurrent.futures.wait` and `as_completed` what a `Future` does when it ends, under its
+/// condition.
+fn tell_waiters<'py>(task: &Bound<'py, TaskBase>, waiters: &Bound<'py, PyList>) -> PyResult<()> {
+    let py = task.py();
     let method = match task.get().view().phase() {
-        Phase::Cancelled => "add_cancelled",
-        Phase::Failed => "add_exception",
-        _ => "add_result",
+        Phase::Cancelled => intern!(py, "add_cancelled"),
+        Phase::Failed => intern!(py, "add_exception"),
+        _ => intern!(py, "add_result"),
     };
-    condition.call_method0("acquire")?;
-    let told = waiters
+    waiters
         .iter()
-        .try_for_each(|waiter| waiter.call_method1(method, (task,)).map(drop))
-        .and_then(|()| condition.call_method0("notify_all"));
-    condition.call_method0("release")?;
-    told.map(drop)
-}
-
-fn release_call(py: Python<'_>, call: Call) {
-    callback::release(call.callback.into_bound(py));
-    callback::release(call.args.into_bound(py).into_any());
-    for object in [call.kwargs.map(Py::into_any), call.context]
-        .into_iter()
-        .flatten()
-    {
-        callback::release(object.into_bound(py));
-    }
+        .try_for_each(|waiter| callback::call_method(&waiter, method, (task,)).map(drop))
 }
 
 /// The running task's wish that it give up, as an exception.

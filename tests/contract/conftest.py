@@ -11,9 +11,8 @@ import concurrent.futures.thread
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pytest
-
 import asynctask
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +67,7 @@ DIFFERENCES: dict[str, Difference] = {
         RuntimeError, asynctask.PoolShutdown, "a RuntimeError that can be told from others"
     ),
     "name of the first worker": Difference(
-        "{}_0", "{}-1", "a dash and a number that is never used again"
+        "{}_0", "{}-0", "a dash; a number is never used again by the same pool"
     ),
     "chunksize of 0": Difference(None, ValueError, "refused, as by ProcessPoolExecutor"),
     "context of a callback": Difference(

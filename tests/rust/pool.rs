@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use asynctask::Error;
@@ -492,7 +492,7 @@ fn a_lent_worker_does_the_work_meanwhile_and_is_taken_back() {
 /// A numbered job that may be cancelled where it is.
 struct Numbered {
     number: usize,
-    cancelled: Arc<[std::sync::atomic::AtomicBool]>,
+    cancelled: Arc<[AtomicBool]>,
     ran: crossbeam_channel::Sender<usize>,
     gate: Option<Gate>,
 }
@@ -524,7 +524,7 @@ impl Runner for Counting {
 fn clearing_husks_keeps_the_order_and_every_other_job() {
     const COUNT: usize = 20_000;
     let pool = Pool::new(&options(1), Arc::new(Counting));
-    let cancelled: Arc<[_]> = (0..COUNT).map(|_| Default::default()).collect();
+    let cancelled: Arc<[_]> = (0..COUNT).map(|_| AtomicBool::new(false)).collect();
     let (ran, runs) = channel();
     let (key, gate) = gate();
     let push = |number: usize, gate: Option<Gate>| {

@@ -260,9 +260,9 @@ fn posters_who_wait_for_room_are_refused_at_the_end() {
             eventually("all posters wait", || field(&scheduler, "room") == 3);
             let closer = scope.spawn(|| {
                 if drain {
-                    scheduler.shutdown()
+                    scheduler.shutdown();
                 } else {
-                    scheduler.shutdown_now()
+                    scheduler.shutdown_now();
                 }
             });
             for poster in posters {
@@ -297,17 +297,15 @@ struct Bomb;
 
 impl Drop for Bomb {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            panic!("on purpose, in a drop");
-        }
+        assert!(std::thread::panicking(), "on purpose, in a drop");
     }
 }
 
 /// After `harm` was done the same worker goes on, and the counts are right.
-fn survives(harm: impl FnOnce(&Scheduler) -> Handle<()>, expected: Result<(), Error>) -> Stats {
+fn survives(harm: impl FnOnce(&Scheduler) -> Handle<()>, expected: &Result<(), Error>) -> Stats {
     let scheduler = one_worker();
     let before = wait(&scheduler.post(|| std::thread::current().id()).unwrap());
-    assert_eq!(wait(&harm(&scheduler)), expected);
+    assert_eq!(&wait(&harm(&scheduler)), expected);
     let after = wait(&scheduler.post(|| std::thread::current().id()).unwrap());
     assert_eq!(before, after);
     shut_down(&scheduler)
@@ -317,7 +315,7 @@ fn survives(harm: impl FnOnce(&Scheduler) -> Handle<()>, expected: Result<(), Er
 fn a_panic_costs_one_task() {
     let stats = survives(
         |s| s.post(|| panic!("on purpose")).unwrap(),
-        Err(Error::Panicked),
+        &Err(Error::Panicked),
     );
     assert_eq!((stats.successful, stats.failed), (2, 1));
 }
@@ -326,7 +324,7 @@ fn a_panic_costs_one_task() {
 fn a_panic_whose_payload_panics_costs_one_task() {
     let stats = survives(
         |s| s.post(|| panic_any(Bomb)).unwrap(),
-        Err(Error::Panicked),
+        &Err(Error::Panicked),
     );
     assert_eq!((stats.successful, stats.failed), (2, 1));
 }
@@ -338,7 +336,7 @@ fn a_callback_that_panics_when_it_is_freed_costs_no_worker() {
         let _owned = &bomb;
     };
     // Its callback is freed by the call, so this is a panic of the call.
-    let stats = survives(|s| s.post(one_shot).unwrap(), Err(Error::Panicked));
+    let stats = survives(|s| s.post(one_shot).unwrap(), &Err(Error::Panicked));
     assert_eq!((stats.successful, stats.failed), (2, 1));
 
     let bomb = Bomb;
@@ -349,7 +347,7 @@ fn a_callback_that_panics_when_it_is_freed_costs_no_worker() {
         max_runs: Some(2),
         ..Every::new(Duration::from_micros(1))
     };
-    let stats = survives(|s| s.post_every(&every, series).unwrap(), Ok(()));
+    let stats = survives(|s| s.post_every(&every, series).unwrap(), &Ok(()));
     assert_eq!((stats.successful, stats.failed), (3, 0));
 }
 
@@ -666,6 +664,22 @@ fn a_callback_that_waits_for_a_task_sees_its_cancellation() {
 }
 
 #[test]
+fn callbacks_of_two_schedulers_may_wait_for_each_other() {
+    let (one, two) = (one_worker(), one_worker());
+    let (inner_one, inner_two) = (one.clone(), two.clone());
+    let task = one.post(move || {
+        let there = inner_two.post(move || {
+            let back = inner_one.post(|| 5).unwrap(); // while the only worker of `one` waits
+            wait(&back).unwrap()
+        });
+        wait(&there.unwrap()).unwrap()
+    });
+    assert_eq!(wait(&task.unwrap()), Ok(5));
+    shut_down(&one);
+    shut_down(&two);
+}
+
+#[test]
 fn a_wait_for_a_task_that_is_over_lends_no_worker() {
     let scheduler = one_worker();
     let over = scheduler.post(|| ()).unwrap();
@@ -891,9 +905,9 @@ fn a_callback_may_shut_its_own_scheduler_down() {
         let task = scheduler.post(move || {
             begun.pass();
             if now {
-                inner.shutdown_now()
+                inner.shutdown_now();
             } else {
-                inner.shutdown()
+                inner.shutdown();
             }
             inner.post(|| ()).is_err()
         });
@@ -987,9 +1001,9 @@ fn a_post_during_the_end_is_refused_or_its_handle_ends() {
             // Two at once, one of each kind every other round.
             let other = scope.spawn(|| scheduler.shutdown());
             if round % 2 == 0 {
-                scheduler.shutdown()
+                scheduler.shutdown();
             } else {
-                scheduler.shutdown_now()
+                scheduler.shutdown_now();
             }
             other.join().unwrap();
             for poster in posters {

@@ -74,11 +74,11 @@ fn a_delay_runs_at_its_deadline_and_not_a_nanosecond_before() {
         86_400_000_000_000,
         40 * 365 * 86_400_000_000_000,
     ] {
-        let delay = Duration::from_nanos(by);
+        let (delay, before) = (Duration::from_nanos(by), Duration::from_nanos(by - 1));
         let deadline = clock.now() + by;
         let seen = Arc::clone(&clock);
         let task = scheduler.post_after(delay, move || seen.now()).unwrap();
-        run_for(&clock, delay - Duration::from_nanos(1));
+        run_for(&clock, before);
         assert_eq!(task.view().phase(), Phase::Pending);
         run_for(&clock, Duration::from_nanos(1));
         assert_eq!(wait(&task), Ok(deadline));
@@ -350,7 +350,7 @@ fn stopping_a_series_in_its_run_neither_waits_nor_cuts_it_short() {
     let (clock, scheduler) = by_hand();
     let (key, gate) = gate();
     let (beat, runs) = post_with(&scheduler, &clock, &Every::new(ms(20)), move |_| {
-        gate.pass()
+        gate.pass();
     });
     clock.advance(ms(20));
     assert_eq!(receive(&runs, 1), [20]);
@@ -487,7 +487,7 @@ fn fixed_delay_counts_from_the_end_of_each_run() {
 fn ticks_that_find_the_previous_run_still_going_are_skipped_and_counted() {
     let (clock, scheduler) = by_hand();
     let (_beat, runs) = post_with(&scheduler, &clock, &Every::new(ms(20)), |clock| {
-        clock.advance(ms(50))
+        clock.advance(ms(50));
     });
     run_for(&clock, ms(200));
     assert_eq!(all(&runs), [20, 80, 140, 200]);
@@ -500,7 +500,7 @@ fn ticks_that_find_the_previous_run_still_going_are_skipped_and_counted() {
 fn a_run_that_ends_with_a_tick_does_not_run_twice_for_it() {
     let (clock, scheduler) = by_hand();
     let (_beat, runs) = post_with(&scheduler, &clock, &Every::new(ms(20)), |clock| {
-        clock.advance(ms(20))
+        clock.advance(ms(20));
     });
     run_for(&clock, ms(100));
     assert_eq!(all(&runs), [20, 60, 100]);
@@ -690,6 +690,37 @@ fn a_series_in_its_run_goes_on_from_its_new_deadline() {
         assert_eq!(all(&runs), [20, 125, 145, 165], "{timing:?}");
         scheduler.shutdown();
     }
+}
+
+#[test]
+fn a_series_is_not_moved_past_its_end() {
+    let (clock, scheduler) = by_hand();
+    let every = Every {
+        until: Some(ms(100)),
+        ..Every::new(ms(20))
+    };
+    let (beat, runs) = post(&scheduler, &clock, &every);
+    run_for(&clock, ms(30));
+    assert!(!beat.reschedule(ms(71)));
+    assert!(beat.reschedule(ms(60)));
+    run_for(&clock, ms(200));
+    assert_eq!(all(&runs), [20, 90]);
+    assert_eq!(wait(&beat), Ok(()));
+
+    // Nor when its last run is going.
+    let (hand_over, handed_over) = channel::<Handle<()>>();
+    let every = Every {
+        max_runs: Some(1),
+        ..Every::new(ms(20))
+    };
+    let beat = scheduler.post_every(&every, move || {
+        let itself = handed_over.recv_timeout(PATIENCE).unwrap();
+        assert!(!itself.reschedule(ms(20)));
+    });
+    hand_over.send(beat.unwrap()).unwrap();
+    run_for(&clock, ms(200));
+    assert_eq!(scheduler.stats().successful, 2);
+    scheduler.shutdown();
 }
 
 #[test]

@@ -1,0 +1,337 @@
+"""Waits inside callbacks: whatever a callback waits for, and with what, the pool goes on."""
+
+import asyncio
+import concurrent.futures as cf
+import queue
+import threading
+
+import asynctask
+import pytest
+from asynctask import DelayTask, IntervalTask
+
+DEPTH = 50
+
+
+@pytest.fixture
+def one(make_pool):
+    """Give a pool of one worker."""
+    return make_pool(1)
+
+
+def settled(pool):
+    """Tell whether the pool has no more workers than it may."""
+    stats = pool.stats()
+    return stats.running_workers + stats.idle_workers <= stats.max_workers
+
+
+WAITS = {
+    "result": lambda task: task.result(20),
+    "exception": lambda task: task.exception(20) or task.result(0),
+    "wait_for_finished": lambda task: task.wait_for_finished(20) or task.result(0),
+    "wait_for_finished_count": lambda task: task.wait_for_finished_count(1, 20) or task.result(0),
+    "wait": lambda task: cf.wait([task]).done.pop().result(0),
+    "as_completed": lambda task: next(cf.as_completed([task])).result(0),
+    "Future.result": lambda task: cf.Future.result(task, 20),
+}
+
+
+@pytest.mark.parametrize("how", WAITS.keys() - {"Future.result"})
+def test_fifty_deep(one, until, how):
+    """A task waits for a task that waits for a task, fifty deep, on one worker."""
+    wait = WAITS[how]
+
+    def nest(depth):
+        return depth and 1 + wait(one.submit(nest, depth - 1))
+
+    assert one.submit(nest, DEPTH).result(20) == DEPTH
+    until(lambda: settled(one))
+
+
+@pytest.mark.parametrize("how", ["result", "wait", "as_completed"])
+def test_fifty_deep_with_delays(one, until, how):
+    """Fifty tasks, each of which waits for one that is due later, on one worker."""
+    wait = WAITS[how]
+
+    def nest(depth):
+        if depth == 0:
+            return 0
+        return 1 + wait(one.post_task(nest, DelayTask(0.001), args=(depth - 1,)))
+
+    assert one.submit(nest, DEPTH).result(20) == DEPTH
+    until(lambda: settled(one))
+
+
+def test_wide_and_deep(one):
+    """Every level posts two tasks and waits for both."""
+
+    def count(depth):
+        if depth == 0:
+            return 1
+        return sum(task.result(20) for task in [one.submit(count, depth - 1) for _ in range(2)])
+
+    assert one.submit(count, 8).result(20) == 256
+
+
+def test_a_wait_for_many_by_the_library(one, until):
+    """`wait` for a hundred tasks in a callback borrows one worker, not a hundred."""
+    seen = set()
+    lock = threading.Lock()
+
+    def note(n):
+        with lock:
+            seen.add(threading.get_ident())
+        return n
+
+    def outer():
+        tasks = [one.submit(note, n) for n in range(100)]
+        done, left = cf.wait(tasks)
+        assert not left
+        return sum(task.result(0) for task in done)
+
+    assert one.submit(outer).result(20) == sum(range(100))
+    assert len(seen) == 1
+    until(lambda: settled(one))
+
+
+def test_a_wait_by_the_library_that_times_out_gives_the_worker_back(one, gate, until):
+    """A loan ends with the wait, however that ends."""
+    held = cf.Future()
+
+    def outer():
+        later = one.post_task(int, DelayTask(1000))
+        for _ in range(3):
+            assert cf.wait([later, held], 0.001).not_done == {later, held}
+            with pytest.raises(TimeoutError):
+                list(cf.as_completed([later, held], 0.001))
+        later.cancel()
+        return "through"
+
+    assert one.submit(outer).result(20) == "through"
+    assert one.submit(gate) is not None
+    gate.wait()
+    behind = one.submit(int)
+    until(lambda: settled(one))
+    assert behind.running() is behind.done() is False  # nobody else is there to run it
+
+
+def test_groups_in_groups(one, until):
+    """A task of a group opens a group whose tasks open groups."""
+
+    def nest(depth):
+        if depth == 0:
+            return 1
+        with one.group() as group:
+            for _ in range(2):
+                group.submit(nest, depth - 1)
+        return sum(group.results())
+
+    assert one.submit(nest, 6).result(20) == 64
+    until(lambda: settled(one))
+
+
+def test_deep_groups(one):
+    """Groups of one task each, fifty deep."""
+
+    def nest(depth):
+        if depth == 0:
+            return 0
+        with one.group() as group:
+            group.submit(nest, depth - 1)
+        return 1 + group.results()[0]
+
+    assert one.submit(nest, DEPTH).result(20) == DEPTH
+
+
+def test_maps_in_maps(one):
+    """A task maps over tasks that map."""
+
+    def nest(depth):
+        return 1 if depth == 0 else sum(one.map(nest, [depth - 1] * 3))
+
+    assert one.submit(nest, 4).result(20) == 81
+
+
+@pytest.mark.parametrize("on_full", ["block", "caller_runs"])
+@pytest.mark.parametrize("queue_size", [0, 1, 3])
+def test_waits_on_a_full_queue(make_pool, until, on_full, queue_size):
+    """Callbacks that post to a full queue, and wait for what they posted, finish."""
+    pool = make_pool(2, queue_size=queue_size, on_full=on_full)
+
+    def count(depth):
+        if depth == 0:
+            return 1
+        return sum(task.result(20) for task in [pool.submit(count, depth - 1) for _ in range(3)])
+
+    assert sum(task.result(20) for task in [pool.submit(count, 4) for _ in range(4)]) == 4 * 81
+    until(lambda: settled(pool))
+
+
+def test_fifty_deep_on_a_full_queue(make_pool, make_gate):
+    """Nested waits do not mind that other threads keep the queue full."""
+    pool = make_pool(1, queue_size=2)
+    over = threading.Event()
+
+    def fill():
+        while not over.is_set():
+            pool.submit(int)
+
+    def nest(depth):
+        return depth and 1 + pool.submit(nest, depth - 1).result(20)
+
+    threads = [threading.Thread(target=fill) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert pool.submit(nest, DEPTH).result(20) == DEPTH
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(20)
+
+
+def test_a_delay_and_a_series_on_the_only_worker(one, until):
+    """The only worker may wait for a delayed task, for a series, for a pause and for a tick."""
+
+    def outer():
+        later = one.post_task(lambda: "later", DelayTask(0.002))
+        series = one.post_task(int, IntervalTask(0.001))
+        series.wait_for_finished_count(3, 20)
+        series.stop_and_wait(20)
+        limited = one.post_task(lambda: "last", IntervalTask(0.001, max_runs=3))
+        ticker = asynctask.Ticker(0.001, pool=one, max_runs=3, missed="catch_up")
+        return [
+            later.result(20),
+            series.called_times() >= 3,
+            limited.result(20),
+            one.after(0.001).result(20),
+            list(ticker),
+        ]
+
+    assert one.submit(outer).result(20) == ["later", True, "last", None, [1, 2, 3]]
+    until(lambda: settled(one))
+
+
+def test_a_run_of_a_series_waits(one):
+    """A run of a series may wait for other tasks, and for another series."""
+
+    def run():
+        inner = one.post_task(int, IntervalTask(0.001, max_runs=2))
+        return one.submit(int, "3").result(20) + inner.result(20)
+
+    series = one.post_task(run, IntervalTask(0.001, max_runs=3))
+    assert series.result(20) == 3
+    assert series.called_times() == 3
+
+
+def test_a_task_cannot_wait_for_itself(one):
+    """A wait that could never end is refused."""
+    tasks = queue.Queue()
+    task = one.submit(lambda: tasks.get(timeout=20).result())
+    tasks.put(task)
+    with pytest.raises(RuntimeError, match="a task cannot wait for itself"):
+        task.result(20)
+
+
+def test_a_done_callback_waits(one):
+    """A done-callback may wait for a task on the only worker."""
+    seen = queue.Queue()
+    gate = threading.Event()
+    task = one.submit(gate.wait, 20)
+    task.add_done_callback(lambda _: seen.put(one.submit(lambda: "inner").result(20)))
+    task.add_done_callback(
+        lambda _: seen.put(one.post_task(lambda: "later", DelayTask(0.001)).result(20))
+    )
+    gate.set()
+    assert [seen.get(timeout=20), seen.get(timeout=20)] == ["inner", "later"]
+
+
+def test_a_failure_deep_down(one):
+    """A failure comes up through all the waits, and so does a cancellation."""
+
+    def nest(depth):
+        if depth == 0:
+            raise ValueError("deep down")
+        return one.submit(nest, depth - 1).result(20)
+
+    with pytest.raises(ValueError, match="deep down"):
+        one.submit(nest, 20).result(20)
+
+    def cancelled():
+        later = one.post_task(int, DelayTask(1000))
+        one.post_task(later.cancel, DelayTask(0.001))
+        return later.result(20)
+
+    with pytest.raises(cf.CancelledError):
+        one.submit(cancelled).result(20)
+
+
+def test_the_current_task_is_the_inner_one(one):
+    """While a worker runs a task for another that waits, `current_task` is right for both."""
+
+    def inner():
+        return asynctask.current_task().name
+
+    def outer():
+        before = asynctask.current_task().name
+        between = one.post_task(inner, name="inner").result(20)
+        return before, between, asynctask.current_task().name
+
+    assert one.post_task(outer, name="outer").result(20) == ("outer", "inner", "outer")
+
+
+def test_waits_across_pools(make_pool):
+    """Callbacks of three pools of one worker wait for each other's tasks in a circle."""
+    pools = [make_pool(1) for _ in range(3)]
+
+    def nest(depth):
+        return depth and 1 + pools[depth % 3].submit(nest, depth - 1).result(20)
+
+    assert pools[0].submit(nest, DEPTH).result(20) == DEPTH
+
+
+def test_a_wait_for_a_coroutine(one):
+    """The only worker may wait for a coroutine that waits for a task of the same pool."""
+
+    async def coroutine():
+        return await one.submit(lambda: "inner")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        return await one.submit(lambda: one.post_task(coroutine, loop=loop).result(20))
+
+    assert asyncio.run(main()) == "inner"
+
+
+def test_a_wait_for_another_executor(one):
+    """The only worker may wait for a task that is handed over, and that comes back to the pool."""
+    with cf.ThreadPoolExecutor(1) as executor:
+
+        def elsewhere():
+            return one.submit(lambda: "inner").result(20)
+
+        def outer():
+            return one.post_task(elsewhere, executor=executor).result(20)
+
+        assert one.submit(outer).result(20) == "inner"
+
+
+def test_a_shutdown_while_callbacks_wait(make_pool):
+    """Queued tasks that others wait for run before the end, however deep."""
+    pool = make_pool(1)
+    gate = threading.Event()
+
+    def nest(depth):
+        if depth == 0:
+            assert gate.wait(20)
+            return 0
+        return 1 + pool.submit(nest, depth - 1).result(20)
+
+    task = pool.submit(nest, 10)
+    behind = [pool.submit(int) for _ in range(10)]
+    while pool.stats().submitted < 21:
+        assert not task.done()
+    pool.shutdown(wait=False)
+    gate.set()
+    pool.shutdown()
+    assert task.result(0) == 10
+    assert all(other.result(0) == 0 for other in behind)
