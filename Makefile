@@ -43,8 +43,20 @@ test-python: dev ## tests of the module
 	$(BIN)/python -m pytest -q -m 'not slow'
 
 .PHONY: test-slow
-test-slow: dev test-loom ## what takes longer: models of every interleaving, and the slow tests
+test-slow: dev test-loom test-canary ## what takes longer: models of every interleaving, and the slow tests
+	$(BIN)/python -m pip install --quiet --group handoff
 	$(BIN)/python -m pytest -q -m slow
+
+.PHONY: test-canary
+test-canary: dev ## the Python tests on a build that aborts when an object is dropped by a detached thread
+	test -x $(VENV)-canary/bin/python || $(BIN)/python -m venv $(VENV)-canary
+	$(VENV)-canary/bin/python -m pip install --quiet 'pip>=25.1'
+	$(VENV)-canary/bin/python -m pip install --quiet --group test
+	rm -rf target/canary/wheels
+	RUSTFLAGS='--cfg pyo3_disable_reference_pool' $(BIN)/maturin build --quiet \
+		--interpreter $(VENV)-canary/bin/python --target-dir target/canary --out target/canary/wheels
+	$(VENV)-canary/bin/python -m pip install --quiet --no-deps --force-reinstall target/canary/wheels/*.whl
+	$(VENV)-canary/bin/python -m pytest -q -m 'not slow'
 
 .PHONY: test-loom
 test-loom: ## the task and wake-up protocols under every interleaving

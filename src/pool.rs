@@ -30,6 +30,23 @@
 //! It is kept because push, take, the idle check and the leaving of a worker all happen under the
 //! one lock, and each that ends with a job in the queue ends with a summons.
 //!
+//! # Turns
+//!
+//! Under an interpreter's lock only one worker at a time gets anywhere. When a job lets go of the
+//! lock by itself, to sleep or to read, the next worker should have it; when a job is only made to
+//! give it up, to be fair to other threads, one worker more is one thread more that contends for it,
+//! and soon all of them do, against each other and against the rest of the program. The pool cannot
+//! see which it was, but it can tell afterwards:
+//!
+//! 1. The worker that arrives has the turn from then on.
+//! 2. One that comes back from a job and still has the turn goes on.
+//! 3. One that finds that another has got it goes on, and takes it back, if the other's job is
+//!    young: it cannot have been made to give up the lock yet, so it let go of it by itself.
+//!    Otherwise it goes idle, and leaves the queue to those who have the turn and are coming.
+//!
+//! So no more than two contend for the lock: the one whose turn it is and the one that is coming,
+//! besides those whose jobs are cut short, each until the end of its job.
+//!
 //! # Shutdown
 //!
 //! 1. [`close`](Pool::close) refuses further pushes and wakes everyone who sleeps: idle workers,
@@ -91,6 +108,10 @@ pub struct PoolOptions {
     pub queue_size: Option<usize>,
     /// Workers are called this, a dash and a number.
     pub thread_name: String,
+    /// `Some` if jobs run under a lock that one thread at a time can hold, such as an interpreter's;
+    /// see [Turns](self#turns). The duration is a little less than the shortest time after which a
+    /// thread is made to give that lock up.
+    pub turns: Option<Duration>,
 }
 
 impl Default for PoolOptions {
@@ -102,6 +123,7 @@ impl Default for PoolOptions {
             idle_timeout: Duration::from_secs(10),
             queue_size: None,
             thread_name: "asynctask".to_owned(),
+            turns: None,
         }
     }
 }
@@ -140,6 +162,7 @@ struct Shared<J> {
     idle_timeout: Duration,
     queue_size: Option<usize>,
     thread_name: String,
+    turns: Option<Duration>,
 }
 
 struct State<J> {
@@ -158,6 +181,10 @@ struct State<J> {
     lent: usize,
     open: bool,
     started: u64,
+    /// The number of the worker whose turn it is.
+    turn: u64,
+    /// When it began its present job, if others had one too.
+    turn_since: Option<Instant>,
     /// Callers who wait for room, first come first served.
     room: VecDeque<Arc<Parker>>,
     /// Callers who wait for the last thread to end.
@@ -341,6 +368,8 @@ impl<J: Send + 'static> Pool<J> {
             lent: 0,
             open: true,
             started: 0,
+            turn: 0,
+            turn_since: None,
             room: VecDeque::new(),
             joiners: Vec::new(),
         };
@@ -350,6 +379,7 @@ impl<J: Send + 'static> Pool<J> {
             idle_timeout: options.idle_timeout,
             queue_size: options.queue_size,
             thread_name: options.thread_name.clone(),
+            turns: options.turns,
         };
         Self {
             shared: Arc::new(shared),
@@ -797,6 +827,8 @@ pub struct Worker<J: Send + 'static> {
     running: Flag,
     /// It is no longer counted in `workers`.
     left: Flag,
+    /// It has yielded since its last job.
+    has_yielded: Flag,
 }
 
 impl<J: Send + 'static> Worker<J> {
@@ -813,6 +845,7 @@ impl<J: Send + 'static> Worker<J> {
             arriving: Flag::new(true),
             running: Flag::new(false),
             left: Flag::new(false),
+            has_yielded: Flag::new(false),
         }
     }
 
@@ -842,7 +875,7 @@ impl<J: Send + 'static> Worker<J> {
                 return self.leave(state);
             }
             // BUSY
-            if state.queue.len() > 0 {
+            if state.queue.len() > 0 && !(state.coming && shared.turns.is_some()) {
                 if !state.coming {
                     state.coming = true;
                     self.arriving.set(true);
@@ -893,12 +926,15 @@ impl<J: Send + 'static> Worker<J> {
             return None;
         }
         let mut state = lock(&shared.state);
+        let mut stays = state.workers <= state.limit();
         if self.arriving.get() {
             self.arriving.set(false);
             state.coming = false;
+            state.turn = self.number;
+        } else if let Some(young) = shared.turns {
+            stays &= self.keeps_its_turn(&mut state, young);
         }
-        let surplus = state.workers > state.limit();
-        let job = if surplus { None } else { state.queue.pop() };
+        let job = if stays { state.queue.pop() } else { None };
         if job.is_some() != self.running.get() {
             self.running.set(job.is_some());
             if job.is_some() {
@@ -906,6 +942,10 @@ impl<J: Send + 'static> Worker<J> {
             } else {
                 state.running -= 1;
             }
+        }
+        if shared.turns.is_some() {
+            // The clock is read only where somebody may ask.
+            state.turn_since = (job.is_some() && state.running > 1).then(Instant::now);
         }
         let summons = state.summon();
         let room = state.wake_one_for_room(shared.queue_size);
@@ -919,6 +959,31 @@ impl<J: Send + 'static> Worker<J> {
             self.pool.start_min_workers();
         }
         job
+    }
+
+    /// Says that the worker has let go of the lock that jobs run under, and taken it again, between
+    /// two jobs: if another's turn has come meanwhile, it keeps it.
+    pub fn yielded(&self) {
+        self.has_yielded.set(true);
+    }
+
+    /// Steps 2 and 3 of [Turns](self#turns).
+    fn keeps_its_turn(&self, state: &mut State<J>, young: Duration) -> bool {
+        let has_yielded = self.has_yielded.get();
+        self.has_yielded.set(false);
+        // Without anybody on the way there would be nobody to leave the queue to.
+        if state.turn == self.number || !self.running.get() || !state.coming {
+            state.turn = self.number;
+            return true;
+        }
+        let takes_it_back = !has_yielded
+            && state
+                .turn_since
+                .is_some_and(|since| since.elapsed() < young);
+        if takes_it_back {
+            state.turn = self.number;
+        }
+        takes_it_back
     }
 
     /// Leaves for good; always `false`, for [`wait`](Self::wait) to return.

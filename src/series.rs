@@ -256,7 +256,8 @@ impl Series {
         self.shift = if self.jitter == 0 {
             0
         } else {
-            fastrand::u64(0..=self.jitter)
+            // A tick that is in time is not made to miss `until` by chance.
+            fastrand::u64(0..=self.jitter).min(self.until.saturating_sub(self.tick))
         };
     }
 }

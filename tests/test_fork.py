@@ -68,7 +68,7 @@ series.wait_for_finished_count(3, 20)
 
 
 def test_a_child_of_a_busy_parent_starts_fresh(run_python):
-    """In the child what is unfinished is cancelled, what is finished is readable, and pools work."""
+    """In the child what is unfinished is cancelled, what is finished readable, and pools work."""
     printed = run_python(
         PREAMBLE
         + BUSY

@@ -3,52 +3,88 @@
 Each in an interpreter of its own, for the patches are for good.
 """
 
+import importlib.util
+import textwrap
+
 import pytest
+
+# Not `importorskip`, for gevent is not to be imported here.
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("gevent") is None, reason="the group `test` of pyproject.toml has it"
+)
 
 HEAD = """
 from gevent import monkey
 monkey.patch_all()
 import threading, time
-import gevent, gevent.event
+import gevent
 import asynctask
 from asynctask import AsyncTaskPool, DelayTask, IntervalTask
 
+new_lock = monkey.get_original("_thread", "allocate_lock")
+
+def closed():
+    lock = new_lock()
+    lock.acquire()
+    return lock
+
 turns = 0
+opens_at = None
+gate = closed()
+
 def others():
-    global turns
+    # The other greenlet. It opens the gate, so a blocked hub keeps the gate shut.
+    global turns, opens_at
     while True:
         turns += 1
+        if opens_at is not None and turns >= opens_at:
+            opens_at = None
+            gate.release()
         gevent.sleep(0)
+
 spinner = gevent.spawn(others)
 
+def held(value=None):
+    # A callback that returns when the gate of this round is open.
+    lock = gate
+    def call(*args):
+        assert lock.acquire(True, 20), "the hub was blocked"
+        lock.release()
+        return value() if callable(value) else value
+    return call
+
 def going(wait):
-    # Calls `wait`, and makes sure that the other greenlet had turns meanwhile.
+    # Calls `wait`, during which the other greenlet must have turns.
+    global opens_at, gate
     before = turns
+    opens_at = turns + 3
     result = wait()
     assert turns - before > 1, "the hub was blocked"
+    while opens_at is not None:
+        gevent.sleep(0)
+    gate = closed()
     return result
 
-native = monkey.get_original("time", "sleep")
 pool = AsyncTaskPool(2)
 """
 
 BODIES = {
     "result": """
-        task = pool.submit(lambda: native(0.02) or 7)
+        task = pool.submit(held(7))
         assert going(task.result) == 7
         assert task.result() == 7
-        task = pool.submit(lambda: native(0.02) or 1 / 0)
+        task = pool.submit(held(lambda: 1 / 0))
         assert isinstance(going(lambda: task.exception(20)), ZeroDivisionError)
-        task = pool.submit(native, 0.02)
+        task = pool.submit(held())
         assert going(lambda: task.wait_for_finished(20)) is None
     """,
     "timeout": """
         task = pool.post_task(int, DelayTask(1000))
         began = time.monotonic()
         try:
-            going(lambda: task.result(0.03))
+            going(lambda: task.result(0.1))
         except TimeoutError:
-            assert time.monotonic() - began >= 0.03
+            assert time.monotonic() - began >= 0.1
         else:
             raise AssertionError
         try:
@@ -57,74 +93,88 @@ BODIES = {
             pass
         gevent.spawn_later(0.01, task.cancel)
         try:
-            going(task.result)
+            task.result()
         except asynctask.CancelledError:
             pass
+        else:
+            raise AssertionError
     """,
     "series": """
-        series = pool.post_task(int, IntervalTask(0.005))
+        series = pool.post_task(held(), IntervalTask(0.005))
         going(lambda: series.wait_for_finished_count(4, 20))
-        going(lambda: series.stop_and_wait(20)) if series.running() else series.stop_and_wait(20)
+        series.stop_and_wait(20)
         assert series.called_times() >= 4
-        ticker = asynctask.ticker(0.005, max_runs=3, missed="catch_up")
+        series = pool.post_task(held(), IntervalTask(0.005))
+        while not series.running():
+            gevent.sleep(0.001)
+        going(lambda: series.stop_and_wait(20))
+        assert series.cancelled()
+        ticker = asynctask.ticker(0.05, max_runs=3, missed="catch_up")
         assert going(lambda: list(ticker)) == [1, 2, 3]
         try:
-            going(lambda: pool.post_task(int, DelayTask(1000)).wait_for_finished_count(2, 0.02))
+            going(lambda: pool.post_task(int, DelayTask(1000)).wait_for_finished_count(2, 0.1))
         except TimeoutError:
             pass
     """,
     "sleep": """
         began = time.monotonic()
-        going(lambda: asynctask.sleep(0.02))
-        assert time.monotonic() - began >= 0.02
-        going(pool.after(0.02).result)
+        going(lambda: asynctask.sleep(0.1))
+        assert time.monotonic() - began >= 0.1
+        going(pool.after(0.1).result)
     """,
     "shutdown": """
-        tasks = [pool.submit(native, 0.01) for _ in range(4)]
+        tasks = [pool.submit(held()) for _ in range(4)]
         going(pool.shutdown)
         assert all(task.done() for task in tasks)
         other = AsyncTaskPool(1)
-        other.submit(native, 0.05)
-        assert going(lambda: other.wait_and_exit(0.01)) is False
+        stuck = closed()
+        other.submit(stuck.acquire, True, 20)
+        assert going(lambda: other.wait_and_exit(0.1)) is False
+        gevent.spawn_later(0.05, stuck.release)
         assert going(lambda: other.wait_and_exit(20)) is True
-        with AsyncTaskPool(1) as third:
-            task = third.submit(native, 0.01)
+        third = AsyncTaskPool(1)
+        task = third.submit(held())
+        with third:
+            opens_at = turns + 3
         assert task.done()
     """,
     "full queue": """
         full = AsyncTaskPool(1, queue_size=1)
         tasks = []
+        call = held()
         def fill():
-            tasks.extend(full.submit(native, 0.01) for _ in range(5))
+            tasks.extend(full.submit(call) for _ in range(5))
         going(fill)
+        tasks.append(full.submit(held()))
         going(tasks[-1].result)
+        full.submit(held())
         going(full.shutdown)
+        assert all(task.done() for task in tasks)
     """,
     "groups": """
         with pool.group() as group:
             for n in range(4):
-                group.submit(lambda n=n: native(0.01) or n)
+                group.submit(held(n))
             going(lambda: group.wait(20))
         assert group.results() == [0, 1, 2, 3]
-        assert going(lambda: list(pool.map(lambda n: native(0.01) or n, range(4)))) == [0, 1, 2, 3]
+        assert going(lambda: list(pool.map(held(5), range(4)))) == [5] * 4
     """,
     "the library": """
         import concurrent.futures as cf
-        tasks = [pool.submit(lambda n=n: native(0.01) or n) for n in range(4)]
+        tasks = [pool.submit(held(n)) for n in range(4)]
         assert going(lambda: len(cf.wait(tasks, 20).done)) == 4
-        tasks = [pool.submit(lambda n=n: native(0.01) or n) for n in range(4)]
+        tasks = [pool.submit(held(n)) for n in range(4)]
         assert going(lambda: len(list(cf.as_completed(tasks, 20)))) == 4
     """,
     "many greenlets": """
-        gate = monkey.get_original("threading", "Event")()
-        task = pool.submit(lambda: native(0.03) or "one")
+        task = pool.submit(held("one"))
         waiting = [gevent.spawn(task.result, 20) for _ in range(50)]
         waiting += [gevent.spawn(lambda n=n: pool.submit(int, n).result(20)) for n in range(50)]
         going(lambda: gevent.joinall(waiting))
         assert [g.get() for g in waiting] == ["one"] * 50 + list(range(50))
     """,
     "killed greenlet": """
-        task = pool.submit(lambda: native(0.05) or "end")
+        task = pool.submit(held("end"))
         waiting = gevent.spawn(task.result)
         gevent.sleep(0.01)
         waiting.kill()
@@ -138,29 +188,34 @@ BODIES = {
     """,
     "nested": """
         one = AsyncTaskPool(1)
+        end = held(0)
         def nest(depth):
-            return depth and 1 + one.submit(nest, depth - 1).result(20)
+            return 1 + one.submit(nest, depth - 1).result(20) if depth else end()
         assert going(lambda: one.submit(nest, 50).result(20)) == 50
-        later = lambda: one.post_task(int, DelayTask(0.01)).result(20)
+        end = held(0)
+        later = lambda: one.post_task(end, DelayTask(0.01)).result(20)
         assert going(one.submit(later).result) == 0
+        one.submit(held())
         going(one.shutdown)
     """,
     "a real thread": """
         # Whoever is no greenlet waits as ever.
         start = monkey.get_original("_thread", "start_new_thread")
         seen = []
+        task = pool.submit(held(3))
+        start(lambda: seen.append(task.result(20)), ())
         def wait():
-            seen.append(pool.submit(lambda: native(0.02) or 3).result(20))
-        start(wait, ())
-        going(lambda: gevent.sleep(0.05))
-        while not seen:
-            gevent.sleep(0.001)
+            while not seen:
+                gevent.sleep(0.001)
+        going(wait)
         assert seen == [3]
     """,
     "caller runs": """
         full = AsyncTaskPool(1, queue_size=0, on_full="caller_runs")
-        held = full.submit(native, 0.1)
-        native(0.02)
+        stuck = closed()
+        occupied = full.submit(stuck.acquire, True, 20)
+        while not occupied.running():
+            gevent.sleep(0.001)
         def call(first, second):
             name = asynctask.current_task().name
             gevent.sleep(first)
@@ -170,13 +225,13 @@ BODIES = {
         def post(name, *args):
             return full.post_task(call, args=args, name=name)
         first = gevent.spawn(post, "first", 0.001, 0.002)
-        second = gevent.spawn(post, "second", 0.002, 0.004)
+        second = gevent.spawn(post, "second", 0.01, 0.02)
         gevent.joinall([first, second])
         assert [g.get().result(20) for g in (first, second)] == ["first", "second"]
         del first, second
         asynctask.check_cancelled()
         assert asynctask.current_task() is None
-        going(held.result) if not held.done() else None
+        stuck.release()
         full.shutdown()
     """,
 }
@@ -185,16 +240,12 @@ BODIES = {
 @pytest.mark.parametrize("body", BODIES)
 def test_a_wait_lets_the_hub_run(run_python, body):
     """Other greenlets run during the wait, which ends as it should."""
-    pytest.importorskip("gevent", reason="the group test of pyproject.toml has it")
-    import textwrap  # noqa: PLC0415  # of this test only
-
     tail = "\nspinner.kill()\npool.shutdown()\nprint('end')\n"
     assert run_python(HEAD + textwrap.dedent(BODIES[body]) + tail) == "end\n"
 
 
 def test_a_program_that_only_has_gevent(run_python):
     """Without patches gevent changes nothing, and `asynctask` does not import it."""
-    pytest.importorskip("gevent", reason="the group test of pyproject.toml has it")
     program = """
         import sys
         import asynctask

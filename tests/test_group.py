@@ -216,40 +216,41 @@ def test_a_task_cancelled_by_itself_is_no_failure(one, gate):
         group.results()
 
 
-def test_the_deadline_cancels_what_is_left(one, gate):
-    """When the group's time is up, what is not over is cancelled and the wait times out."""
-    group = one.group(timeout=0.02)
+def test_the_deadline_is_no_earlier_than_asked(one):
+    """When the group's time is up, and not before, the wait times out."""
     began = time.monotonic()
-    running = group.submit(lambda: (gate(), asynctask.check_cancelled()))
-    gate.wait()
-    queued = group.submit(int)
+    group = one.group(timeout=0.02)
+    task = group.post_task(int, DelayTask(1000))
     with pytest.raises(TimeoutError):
         group.wait()
-    assert time.monotonic() - began >= 0.019
-    assert queued.cancelled()
+    assert time.monotonic() - began >= 0.02
+    assert task.cancelled()
+
+
+def test_the_deadline_cancels_what_is_left(make_pool, clock, make_gate, until):
+    """What has not started is cancelled, what runs is asked to give up, though nobody waits."""
+    pool = make_pool(2, clock=clock)
+    busy, gate = make_gate(), make_gate()
+    group = pool.group(timeout=1000)
+    running = group.submit(lambda: (gate(), asynctask.check_cancelled()))
+    gate.wait()
+    later = group.post_task(int, DelayTask(2000))
+    clock.jump(1000)
+    until(later.cancelled)
+    pool.submit(busy)
+    assert group.submit(int).cancelled()
     gate.open()
     assert isinstance(running.exception(20), CancelledError)
-
-
-def test_the_deadline_is_kept_even_if_nobody_waits(make_pool, gate, until):
-    """The group's tasks are cancelled when its time is up, whoever waits or not."""
-    pool = make_pool(2)
-    group = pool.group(timeout=0.02)
-    tasks = [group.submit(gate), group.post_task(int, DelayTask(1000))]
-    gate.wait()
-    until(tasks[1].cancelled)
-    gate.open()
-    tasks[0].result(20)
     with pytest.raises(TimeoutError):
-        group.wait(20)
+        group.wait()
 
 
-def test_a_group_that_was_over_in_time_stays_so(pool, until):
+def test_a_group_that_was_over_in_time_stays_so(timed, clock):
     """A deadline that passes when everything is over changes nothing."""
-    group = pool.group(timeout=0.01)
+    group = timed.group(timeout=1000)
     group.submit(lambda: 5).result(20)
-    until(lambda: pool.stats().pending_timers == 0)
-    pool.submit(int).result(20)
+    clock.advance(1000)
+    assert timed.stats().pending_timers == 0
     assert group.results() == [5]
 
 
@@ -277,18 +278,19 @@ def test_a_deadline_may_have_passed(pool, timeout):
 
 
 @pytest.mark.parametrize("on_error", ["cancel", "collect"])
-def test_the_deadline_comes_before_what_it_made_fail(one, gate, on_error):
+def test_the_deadline_comes_before_what_it_made_fail(make_pool, clock, gate, until, on_error):
     """Whether the tasks that gave up are over or not, the wait times out."""
+    pool = make_pool(2, clock=clock)
 
     def patient():
         gate()
         asynctask.check_cancelled()
 
-    group = one.group(timeout=0.01, on_error=on_error)
+    group = pool.group(timeout=1000, on_error=on_error)
     task = group.submit(patient)
     gate.wait()
-    with pytest.raises(TimeoutError):
-        group.wait()
+    clock.jump(1000)
+    until(lambda: pool.stats().successful == 1)  # the alarm
     gate.open()
     assert isinstance(task.exception(20), CancelledError)
     for wait in (group.wait, group.results, lambda: group.__exit__(None, None, None)):

@@ -11,13 +11,13 @@ import contextvars
 import gc
 import multiprocessing
 import os
+import pickle
 import queue
 import threading
 import time
 import weakref
 
 import pytest
-
 from asynctask import AsyncTaskPool, DelayTask, IntervalTask
 
 PATIENCE = 60
@@ -49,23 +49,27 @@ class ByHand(cf.Executor):
 @pytest.fixture
 def by_hand():
     """Give such an executor."""
-    return ByHand()
+    executor = ByHand()
+    yield executor
+    executor.is_closed = True
+    while not executor.submitted.empty():
+        executor.submitted.get()[0].cancel()
 
 
 # What stays here, in detail.
 
 
-def test_the_executor_sees_a_task_when_it_is_due(timed, clock, by_hand):
+def test_the_executor_sees_a_task_when_it_is_due(timed, clock, by_hand, until):
     """Before its deadline a task is unknown to the executor, and its handle is pending."""
     task = timed.post_task(pow, DelayTask(5), args=(2, 3), executor=by_hand, name="mine")
     clock.advance(4.9)
     assert by_hand.submitted.empty()
     assert not task.running()
-    clock.advance(0.1, patience=0)  # it is not over until the executor has run it
+    clock.jump(0.1)  # `advance` would wait for the end of the run
     future, call = by_hand.take()
+    until(lambda: timed.stats().running_workers == 0)  # the worker is free meanwhile
     assert task.running()
     assert not task.done()
-    assert timed.stats().running_workers == 0
     future.set_result(call())
     assert task.result(20) == 8
     assert task.called_times() == 1
@@ -166,18 +170,18 @@ def test_what_is_no_executor(pool, executor):
 def test_a_series_by_hand(timed, clock, by_hand):
     """A run that is going there makes the next tick skip; the series goes on after it."""
     series = timed.post_task(int, IntervalTask(1), executor=by_hand)
-    clock.advance(1, patience=0)
+    clock.jump(1)
     future, call = by_hand.take()
-    clock.advance(1, patience=0)
+    clock.jump(1)
     assert by_hand.submitted.empty()
     future.set_result(call())
     series.wait_for_finished_count(1, 20)
-    clock.advance(1, patience=0)
+    clock.jump(1)
     future, call = by_hand.take()
     future.set_exception(ValueError("of one run"))
     series.wait_for_finished_count(2, 20)
     assert not series.done()
-    clock.advance(1, patience=0)
+    clock.jump(1)
     future, _ = by_hand.take()
     series.stop()
     assert not series.done()
@@ -190,7 +194,7 @@ def test_a_series_by_hand(timed, clock, by_hand):
 def test_cancelling_a_series_whose_run_is_queued_there(timed, clock, by_hand):
     """`cancel` of a series also cancels its run there, if that has not started."""
     series = timed.post_task(int, IntervalTask(1), executor=by_hand)
-    clock.advance(1, patience=0)
+    clock.jump(1)
     future, *_ = by_hand.submitted.get(timeout=20)
     assert series.cancel()
     assert future.cancelled()
@@ -225,10 +229,10 @@ def test_shutdown_cancels_what_is_not_due(make_pool, by_hand):
     assert by_hand.submitted.empty()
 
 
-def test_a_pool_that_hands_everything_over(make_pool, by_hand, gate):
+def test_a_pool_that_hands_everything_over(make_pool, by_hand):
     """With `executor=` no callback of the pool runs on its own workers, unless told otherwise."""
     pool = make_pool(2, executor=by_hand)
-    tasks = [pool.submit(int, "1"), pool.post_task(int, args="2"), pool.try_submit(int, "3")]
+    tasks = [pool.submit(int, "1"), pool.post_task(int, args=["2"]), pool.try_submit(int, "3")]
     tasks.append(pool.post_delay_task(lambda: 4, 0.001))
     for _ in tasks:
         future, call = by_hand.take()
@@ -446,7 +450,7 @@ def test_a_callback_that_cannot_be_sent(pool):
     """What cannot be pickled is the handle's failure."""
     with process_pool() as executor:
         task = pool.post_task(lambda: None, executor=executor)
-        assert "pickle" in str(task.exception(PATIENCE))
+        assert isinstance(task.exception(PATIENCE), (AttributeError, pickle.PicklingError))
 
 
 # Who asks for an executor.

@@ -214,6 +214,35 @@ def test_the_initializer_runs_once_on_each_worker(make_pool):
     assert pool.submit(lambda: local.value).result(20) == (1, "two")
 
 
+def test_the_initializer_is_freed_by_whoever_comes_last(run_python):
+    """A pool that is dropped before its workers have left leaves its initializer to the last."""
+    printed = run_python(
+        """
+        from asynctask import AsyncTaskPool
+
+        freed = []
+
+        class Initializer:
+            def __call__(self):
+                pass
+
+            def __del__(self):
+                freed.append(None)
+
+        for _ in range(200):
+            pool = AsyncTaskPool(1, initializer=Initializer(), idle_timeout=0.001)
+            pool.submit(int).result(20)
+            del pool
+        import time
+        end = time.monotonic() + 20
+        while len(freed) < 200 and time.monotonic() < end:
+            time.sleep(0.001)
+        print(len(freed))
+        """
+    )
+    assert printed == "200\n"
+
+
 # Sizes.
 
 

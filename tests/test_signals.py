@@ -30,7 +30,7 @@ def handler(*_):
     raise Stop
 
 def interrupted(wait, delay=0.1):
-    "Send this process a signal while its main thread is in `wait`; give how long it took to get out."
+    "Send a signal while the main thread is in `wait`; give how long it took to get out."
     sent = []
     def send():
         time.sleep(delay)

@@ -83,4 +83,8 @@ _asynctask._install(AsyncTask, AsyncTaskPool, _threading.Condition, _hooks)
 _threading._register_atexit(_asynctask._drain_at_exit)  # type: ignore[attr-defined]
 _atexit.register(_asynctask._stop_at_exit)
 if hasattr(_os, "register_at_fork"):
-    _os.register_at_fork(after_in_child=_hooks.after_fork_in_child)
+    _os.register_at_fork(
+        before=_asynctask._before_fork,
+        after_in_parent=_asynctask._after_fork_in_parent,
+        after_in_child=_hooks.after_fork_in_child,
+    )

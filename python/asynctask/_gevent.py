@@ -1,7 +1,7 @@
 """Waits in a program that gevent has monkey-patched: the greenlet waits, its hub does not.
 
-Imported only in such a program. Workers are real threads and have no hub; a wait there is the
-ordinary one.
+Imported only in such a program. Workers are real threads, and a wait there is the ordinary one:
+it lends the pool another worker, which no hub would do.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import gevent
+import gevent.event
 from gevent import monkey
 from gevent._hub_local import get_hub_if_exists
 

@@ -29,9 +29,11 @@ use std::hint::black_box;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyFunction, PyString, PyTuple};
+use pyo3::{Borrowed, ffi};
+
+use super::gate;
 
 type Call = unsafe extern "C-unwind" fn(
     *mut ffi::PyObject,
@@ -159,8 +161,17 @@ pub(super) fn end_thread_state(_py: Python<'_>) {
         let guard = NeverUnwound;
         release(ffi::PyGILState_STATE::PyGILState_UNLOCKED);
         std::mem::forget(guard);
+        gate::begin_attaching();
         ffi::PyGILState_Ensure(); // pyo3 has this one under a guard of its own
+        gate::end_attaching();
     }
+}
+
+/// The code object of a function; as an attribute it costs an audit.
+pub(super) fn code_of<'a, 'py>(function: &'a Bound<'py, PyFunction>) -> Borrowed<'a, 'py, PyAny> {
+    // SAFETY: the object is a function, which has a code and keeps it alive as long as nobody
+    // assigns another, which takes the interpreter; the caller holds it, and looks at once.
+    unsafe { Borrowed::from_ptr(function.py(), ffi::PyFunction_GetCode(function.as_ptr())) }
 }
 
 /// A copy of the calling thread's context, or `None` when nothing is set in it: a fresh context

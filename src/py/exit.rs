@@ -15,6 +15,7 @@ use std::time::Instant;
 use pyo3::prelude::*;
 
 use super::errors::PoolShutdown;
+use super::gate;
 use super::hooks::Hooks;
 use super::task::{PyJob, interrupted};
 use crate::error::Error;
@@ -114,4 +115,5 @@ pub(super) fn _stop_at_exit(py: Python<'_>) {
 #[pyfunction]
 pub(super) fn _after_fork_in_child() {
     fork::after_fork_in_child();
+    gate::after_fork_in_child();
 }

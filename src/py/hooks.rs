@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyString, PyType};
+use pyo3::types::{PyDelta, PyList, PyString, PyType};
 
 use super::callback;
 use super::pool::PoolBase;
@@ -44,6 +44,9 @@ pub(super) fn _install(
             "the classes must be subclasses of TaskBase and PoolBase",
         ));
     }
+    // Imported now, not when the first duration comes: a child that is forked while another thread
+    // imports a module waits for that module for ever.
+    PyDelta::new(py, 0, 0, 0, false)?;
     let hooks = Hooks {
         task_class: task_class.unbind(),
         pool_class: pool_class.unbind(),

@@ -12,6 +12,7 @@
 //! | `convert.rs`   | durations, in and out                                            |
 //! | `errors.rs`    | the core's errors as Python's exceptions                         |
 //! | `callback.rs`  | calling Python from a worker; the only `unsafe` for finalization |
+//! | `gate.rs`      | forks and new thread states keep out of each other's way         |
 //! | `hooks.rs`     | what the binding asks of the package's Python files              |
 //!
 //! It holds no logic: a method checks its arguments, lets go of the interpreter if it may wait,
@@ -33,6 +34,7 @@ mod convert;
 mod default;
 mod errors;
 mod exit;
+mod gate;
 mod hooks;
 mod options;
 mod pool;
@@ -52,6 +54,8 @@ mod _asynctask {
     };
     #[pymodule_export]
     use super::exit::{_after_fork_in_child, _drain_at_exit, _stop_at_exit};
+    #[pymodule_export]
+    use super::gate::{_after_fork_in_parent, _before_fork};
     #[pymodule_export]
     use super::hooks::_install;
     #[pymodule_export]

@@ -3,6 +3,7 @@
 //! The public class is `class AsyncTaskPool(PoolBase, Executor)`. Owned by the user; tasks keep the
 //! engine behind it alive, so dropping the pool loses nothing that was accepted.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use super::testing::ManualClock;
 use crate::clock::{Clock, nanos};
 use crate::error::Error;
 use crate::pool::{Pool, PoolOptions};
-use crate::scheduler::{Engine, Job, OnFull, Options};
+use crate::scheduler::{Engine, OnFull, Options};
 use crate::series::Series;
 use crate::sync::{Mutex, lock};
 use crate::task::Task;
@@ -92,13 +93,18 @@ pub(super) struct Extra<'a, 'py> {
 impl PoolBase {
     /// The engine of this process.
     pub(super) fn engine(&self, py: Python<'_>) -> Arc<Engine<PyJob>> {
-        self.works(py).engine
+        Arc::clone(&self.works(py).engine)
     }
 
-    fn works(&self, py: Python<'_>) -> Works {
-        if !self.first.engine.is_inherited() {
-            return self.first.clone();
+    fn works(&self, py: Python<'_>) -> Cow<'_, Works> {
+        if self.first.engine.is_inherited() {
+            Cow::Owned(self.reborn(py))
+        } else {
+            Cow::Borrowed(&self.first)
         }
+    }
+
+    fn reborn(&self, py: Python<'_>) -> Works {
         if let Some(works) = &*lock(&self.reborn)
             && !works.engine.is_inherited()
         {
@@ -204,14 +210,16 @@ impl PoolBase {
         name: Option<Py<PyString>>,
         place: Option<Place>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        let Works { engine, runner } = self.works(py);
-        check_usable(&runner)?;
+        let works = self.works(py);
+        check_usable(&works.runner)?;
+        // The handle's is the one reference to the engine that a post costs.
+        let engine = Arc::clone(&works.engine);
         if plan.interval.is_none()
             && plan.delay.is_none_or(|delay| delay.is_zero())
             && call.is_some()
         {
             let task = new_task(py, engine, Task::one_shot(), call, name, place)?;
-            post_now(py, PyJob(task.clone().into()))?;
+            post_now(&task)?;
             return Ok(task);
         }
         let now = engine.now();
@@ -230,8 +238,10 @@ impl PoolBase {
         let deadline = now.saturating_add(nanos(plan.delay.unwrap_or_default()));
         let task = new_task(py, engine, task, call, name, place)?;
         let job = PyJob(task.clone().into());
-        let engine = Arc::clone(job.engine());
-        engine.post_at(job, deadline, py).map_err(exit::explain)?;
+        task.get()
+            .engine
+            .post_at(job, deadline, py)
+            .map_err(exit::explain)?;
         Ok(task)
     }
 
@@ -275,8 +285,8 @@ fn check_usable(runner: &PyRunner) -> PyResult<()> {
     }
 }
 
-fn post_now(py: Python<'_>, job: PyJob) -> PyResult<()> {
-    let engine = Arc::clone(job.engine());
+fn post_now(task: &Bound<'_, TaskBase>) -> PyResult<()> {
+    let py = task.py();
     let mut raised = None;
     let mut wait_for_room = |pool: &Pool<PyJob>| match Hooks::gevent(py) {
         Ok(None) => py.detach(|| pool.wait_for_room(&mut interrupted(&mut raised))),
@@ -292,23 +302,35 @@ fn post_now(py: Python<'_>, job: PyJob) -> PyResult<()> {
             Err(Error::Interrupted)
         }
     };
-    match engine.post(job, py, &mut wait_for_room) {
+    let job = PyJob(task.clone().into());
+    match task.get().engine.post(job, py, &mut wait_for_room) {
         Ok(()) => Ok(()),
         Err(error) => Err(raised.unwrap_or_else(|| exit::explain(error))),
     }
 }
 
-/// Whether calling it gives a coroutine, as far as can be told without calling it. A plain function,
-/// which nearly every callback is, costs the look at one attribute.
+/// The code of the latest plain function that was posted. Asking a code object for its flags takes
+/// 50 ns; who posts a great deal posts the same function over and over.
+static PLAIN: Mutex<Option<Kept>> = Mutex::new(None);
+
+/// Whether calling it gives a coroutine, as far as can be told without calling it.
 fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
     /// `inspect.CO_COROUTINE`.
     const CO_COROUTINE: u32 = 0x80;
 
     let py = callback.py();
     if let Ok(function) = callback.cast_exact::<PyFunction>() {
-        let code = function.getattr(intern!(py, "__code__"))?;
+        let code = callback::code_of(function);
+        if lock(&PLAIN).as_ref().is_some_and(|plain| plain.is(&*code)) {
+            return Ok(false);
+        }
         let flags: u32 = code.getattr(intern!(py, "co_flags"))?.extract()?;
-        return Ok(flags & CO_COROUTINE != 0);
+        let is_coroutine_function = flags & CO_COROUTINE != 0;
+        if !is_coroutine_function {
+            let old = lock(&PLAIN).replace(code.to_owned().into());
+            drop(old); // with no lock held
+        }
+        return Ok(is_coroutine_function);
     }
     if callback.is_exact_instance_of::<PyCFunction>() || callback.is_exact_instance_of::<PyType>() {
         return Ok(false);
@@ -341,7 +363,10 @@ impl PoolBase {
         clock: Option<&Bound<'_, ManualClock>>,
         executor: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let mut pool = PoolOptions::default();
+        let mut pool = PoolOptions {
+            turns: Some(runner::YOUNG),
+            ..PoolOptions::default()
+        };
         if let Some(max_workers) = max_workers {
             pool.max_workers = convert::size("max_workers", max_workers, 1)?;
         }
@@ -451,11 +476,12 @@ impl PoolBase {
         let py = r#fn.py();
         let call = self.call(r#fn, args, kwargs)?;
         let place = self.place(r#fn, None, None)?;
-        let Works { engine, runner } = self.works(py);
-        check_usable(&runner)?;
+        let works = self.works(py);
+        check_usable(&works.runner)?;
+        let engine = &works.engine;
         let task = new_task(
             py,
-            Arc::clone(&engine),
+            Arc::clone(engine),
             Task::one_shot(),
             Some(call),
             None,

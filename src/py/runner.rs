@@ -23,6 +23,7 @@ use pyo3::types::PyTuple;
 
 use super::callback::{self, Kept};
 use super::errors::BrokenPool;
+use super::gate;
 use super::hooks::Hooks;
 use super::task::PyJob;
 use crate::fork::Birth;
@@ -37,6 +38,10 @@ const SLICE: Duration = Duration::from_millis(1);
 /// How long the offer stands. The thread that waits has to be woken by the kernel, which takes 3 µs
 /// at the median and up to 60 µs at the 99th percentile.
 const GAP: Duration = Duration::from_micros(50);
+
+/// For [`PoolOptions::turns`](crate::pool::PoolOptions): nine tenths of CPython's switch interval,
+/// before which nobody is made to give the interpreter up.
+pub(super) const YOUNG: Duration = Duration::from_micros(4_500);
 
 /// The clock is read once in so many jobs. Reading it costs half of what a short job does.
 const JOBS_PER_LOOK: u32 = 16;
@@ -57,7 +62,6 @@ impl Initializer {
 }
 
 /// The runner of one pool.
-#[derive(Default)]
 pub(super) struct PyRunner {
     pub(super) initializer: Option<Initializer>,
     engine: OnceLock<Weak<Engine<PyJob>>>,
@@ -68,7 +72,8 @@ impl PyRunner {
     pub(super) fn new(initializer: Option<Initializer>) -> Self {
         Self {
             initializer,
-            ..Self::default()
+            engine: OnceLock::new(),
+            broken: OnceLock::new(),
         }
     }
 
@@ -102,6 +107,19 @@ impl PyRunner {
     }
 }
 
+impl Drop for PyRunner {
+    /// Whoever comes last, which may be a worker that has left Python for good.
+    fn drop(&mut self) {
+        let Some(initializer) = self.initializer.take() else {
+            return;
+        };
+        let mut initializer = Some(initializer);
+        if Python::try_attach(|_| drop(initializer.take())).is_none() {
+            std::mem::forget(initializer); // the interpreter is going away
+        }
+    }
+}
+
 /// The error of a pool whose initializer has failed.
 pub(super) fn broken() -> PyErr {
     BrokenPool::new_err("a worker's initializer failed, the pool is not usable anymore")
@@ -114,7 +132,9 @@ impl Runner for PyRunner {
         IS_WORKER.set(true);
         let birth = Birth::now();
         // `None`: the interpreter is going away. Nobody will miss this worker.
-        let _ = Python::try_attach(|py| {
+        gate::begin_attaching();
+        let attached = Python::try_attach(|py| {
+            gate::end_attaching();
             Hooks::register_thread(py, &worker.name());
             if self.initialize(py) {
                 let pause = Parker::new();
@@ -130,6 +150,9 @@ impl Runner for PyRunner {
             Hooks::unregister_thread(py);
             callback::end_thread_state(py);
         });
+        if attached.is_none() {
+            gate::end_attaching();
+        }
     }
 }
 
@@ -151,6 +174,7 @@ fn run_batch(py: Python<'_>, worker: &Worker<PyJob>, pause: &Parker) {
         jobs += 1;
         if jobs % JOBS_PER_LOOK == 0 && since.elapsed() >= SLICE {
             py.detach(|| pause.park(Instant::now().checked_add(GAP)));
+            worker.yielded();
             since = Instant::now();
         }
     }

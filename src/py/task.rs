@@ -100,7 +100,7 @@ struct Body {
 #[pyclass(frozen, subclass, weakref, module = "asynctask._asynctask")]
 pub(crate) struct TaskBase {
     task: Task,
-    engine: Arc<Engine<PyJob>>,
+    pub(super) engine: Arc<Engine<PyJob>>,
     number: u64,
     body: Mutex<Body>,
     /// Somebody has seen the failure, or it has been logged.
