@@ -167,6 +167,8 @@ struct Shared<J> {
 
 struct State<J> {
     queue: Queue<J>,
+    /// Jobs that go before all others, and for which there is a worker beyond the limit.
+    urgent: VecDeque<J>,
     /// Last in, first out: the one that went idle last has the warmest cache, and the coldest leave.
     idle: Vec<Arc<Seat>>,
     /// Workers that are coming, running or idle.
@@ -299,13 +301,30 @@ impl<J> Queue<J> {
 }
 
 impl<J> State<J> {
+    /// Jobs that wait for a worker, husks among them.
+    fn queued(&self) -> usize {
+        self.urgent.len() + self.queue.len()
+    }
+
+    fn pop(&mut self) -> Option<J> {
+        self.urgent.pop_front().or_else(|| self.queue.pop())
+    }
+
+    fn take_all(&mut self) -> Vec<J> {
+        let mut all: Vec<J> = self.urgent.drain(..).collect();
+        all.extend(self.queue.take_all());
+        all
+    }
+
     fn limit(&self) -> usize {
-        self.max_workers.saturating_add(self.lent)
+        self.max_workers
+            .saturating_add(self.lent)
+            .saturating_add(self.urgent.len())
     }
 
     /// Sends for one worker if the queue wants one and none is coming.
     fn summon(&mut self) -> Summons {
-        if self.coming || self.queue.len() == 0 {
+        if self.coming || self.queued() == 0 {
             return Summons::None;
         }
         if let Some(seat) = self.idle.pop() {
@@ -358,6 +377,7 @@ impl<J: Send + 'static> Pool<J> {
         );
         let state = State {
             queue: Queue::new(),
+            urgent: VecDeque::new(),
             idle: Vec::new(),
             workers: 0,
             alive: 0,
@@ -434,15 +454,17 @@ impl<J: Send + 'static> Pool<J> {
     }
 
     /// Queues due jobs in one go, beyond the bound and even while a shutdown lets the queue run
-    /// empty: they were accepted when they were posted. What comes back found no worker left.
-    pub fn push_due(&self, jobs: &mut Vec<J>) -> Vec<J> {
+    /// empty: they were accepted when they were posted. Urgent ones go before all others, and do not
+    /// wait until a worker is free. What comes back found no worker left.
+    pub fn push_due(&self, jobs: Vec<J>, urgent: Vec<J>) -> Vec<J> {
         let mut state = lock(&self.shared.state);
         if !state.open && state.workers == 0 {
-            return std::mem::take(jobs);
+            return urgent.into_iter().chain(jobs).collect();
         }
-        for job in jobs.drain(..) {
+        for job in jobs {
             state.queue.push(job);
         }
+        state.urgent.extend(urgent);
         let summons = state.summon();
         match self.start_first(&mut state, summons) {
             Ok(summons) => {
@@ -451,7 +473,7 @@ impl<J: Send + 'static> Pool<J> {
                 Vec::new()
             }
             // Their husks stay counted: they come back.
-            Err(_) => state.queue.take_all(),
+            Err(_) => state.take_all(),
         }
     }
 
@@ -592,7 +614,7 @@ impl<J: Send + 'static> Pool<J> {
             Vec::new()
         } else {
             state.queue.husks = 0;
-            state.queue.take_all()
+            state.take_all()
         };
         // A queue that is drained needs a worker even where none could be started before.
         let summons = state.summon();
@@ -659,7 +681,7 @@ impl<J: Send + 'static> Pool<J> {
     /// Whether no job is queued, and no worker has one or is about to.
     pub fn is_quiet(&self) -> bool {
         let state = lock(&self.shared.state);
-        state.queue.len() == 0 && state.running == 0 && !state.coming
+        state.queued() == 0 && state.running == 0 && !state.coming
     }
 
     /// Whether the calling thread is one of this pool's workers.
@@ -759,7 +781,7 @@ impl<J> fmt::Debug for Pool<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state: MutexGuard<'_, State<J>> = lock(&self.shared.state);
         f.debug_struct("Pool")
-            .field("queued", &state.queue.len())
+            .field("queued", &state.queued())
             .field("husks", &state.queue.husks)
             .field("idle", &state.idle.len())
             .field("workers", &state.workers)
@@ -875,7 +897,7 @@ impl<J: Send + 'static> Worker<J> {
                 return self.leave(state);
             }
             // BUSY
-            if state.queue.len() > 0 && !(state.coming && shared.turns.is_some()) {
+            if state.queued() > 0 && !(state.coming && shared.turns.is_some()) {
                 if !state.coming {
                     state.coming = true;
                     self.arriving.set(true);
@@ -911,7 +933,7 @@ impl<J: Send + 'static> Worker<J> {
             }
             state.idle.retain(|seat| !Arc::ptr_eq(seat, &self.seat));
             if parked == Parked::TimedOut && state.workers > state.min_workers {
-                if state.queue.len() > 0 {
+                if state.queued() > 0 {
                     continue;
                 }
                 return self.leave(state);
@@ -926,7 +948,7 @@ impl<J: Send + 'static> Worker<J> {
             return None;
         }
         let mut state = lock(&shared.state);
-        let mut stays = state.workers <= state.limit();
+        let mut stays = state.workers <= state.limit() || !state.urgent.is_empty();
         if self.arriving.get() {
             self.arriving.set(false);
             state.coming = false;
@@ -934,7 +956,7 @@ impl<J: Send + 'static> Worker<J> {
         } else if let Some(young) = shared.turns {
             stays &= self.keeps_its_turn(&mut state, young);
         }
-        let job = if stays { state.queue.pop() } else { None };
+        let job = if stays { state.pop() } else { None };
         if job.is_some() != self.running.get() {
             self.running.set(job.is_some());
             if job.is_some() {
@@ -1134,7 +1156,7 @@ mod loom_tests {
             assert_eq!(self.0.load(Ordering::Relaxed), expected);
             let state = lock(&pool.shared.state);
             assert_eq!((state.workers, state.alive, state.running), (0, 0, 0));
-            assert!(!state.coming && state.queue.len() == 0);
+            assert!(!state.coming && state.queued() == 0);
         }
     }
 

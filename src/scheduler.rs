@@ -797,9 +797,10 @@ impl<J: Job> Sink<J> for DueSink<J> {
         const RETRY: Nanos = 10_000_000;
 
         let mut jobs = Vec::with_capacity(due.len());
-        let mut over = Vec::new();
+        let (mut urgent, mut over) = (Vec::new(), Vec::new());
         for due in due.drain(..) {
             match due.item.task().end_bare_run(now) {
+                Err(()) if due.item.task().is_urgent() => urgent.push(due.item),
                 Err(()) => jobs.push(due.item),
                 Ok(next) => {
                     note_lost(&self.counters, due.item.task());
@@ -810,8 +811,8 @@ impl<J: Job> Sink<J> for DueSink<J> {
                 }
             }
         }
-        if !jobs.is_empty() {
-            let left = self.pool.push_due(&mut jobs);
+        if !jobs.is_empty() || !urgent.is_empty() {
+            let left = self.pool.push_due(jobs, urgent);
             again.extend(left.into_iter().map(|job| (now.saturating_add(RETRY), job)));
         }
         if !over.is_empty() {
@@ -828,11 +829,11 @@ impl<J: Job> Sink<J> for DueSink<J> {
     fn refused(&self, jobs: Vec<J>) {
         // The timer is closed: who closes it cancels a tick that has no need of a worker.
         let is_tick = |job: &J| job.task().is_bare() && job.task().view().phase() == Phase::Pending;
-        let (ticks, mut jobs): (Vec<J>, Vec<J>) = jobs.into_iter().partition(is_tick);
+        let (ticks, jobs): (Vec<J>, Vec<J>) = jobs.into_iter().partition(is_tick);
         self.attic.put(ticks);
         // Cancelled meanwhile, and counted as husks: the queue is where husks are dropped. With no
         // worker left they wait for a thread with a token.
-        let left = self.pool.push_due(&mut jobs);
+        let left = self.pool.push_due(jobs, Vec::new());
         if !left.is_empty() {
             self.attic.put(left);
         }

@@ -64,6 +64,8 @@ const SERIES: u64 = 1 << 6;
 const BARE: u64 = 1 << 7;
 /// Someone wants to hear of the end who can only be told by a worker.
 const WATCHED: u64 = 1 << 8;
+/// It must not wait until a worker is free.
+const URGENT: u64 = 1 << 9;
 /// One run in the upper bits, which hold the number of runs that have ended.
 const ONE_RUN: u64 = 1 << 16;
 
@@ -219,9 +221,15 @@ impl Task {
         Self::with(0, None)
     }
 
+    /// A task that runs once, when it is due, even if every worker is busy: for what is short, and
+    /// comes too late when it has to wait.
+    pub fn urgent() -> Self {
+        Self::with(URGENT, None)
+    }
+
     /// A task without a callback that is over as soon as it is due.
     pub fn bare() -> Self {
-        Self::with(BARE, None)
+        Self::with(BARE | URGENT, None)
     }
 
     /// A task that runs over and over.
@@ -231,7 +239,7 @@ impl Task {
 
     /// A series without a callback, which only counts.
     pub fn bare_series(series: Series) -> Self {
-        Self::with(SERIES | BARE, Some(series))
+        Self::with(SERIES | BARE | URGENT, Some(series))
     }
 
     fn with(flags: u64, series: Option<Series>) -> Self {
@@ -258,6 +266,12 @@ impl Task {
     pub fn watch(&self) {
         // Relaxed: the caller registers under its own lock and looks at the phase again there.
         self.word.fetch_or(WATCHED, Ordering::Relaxed);
+    }
+
+    /// Whether it must not wait until a worker is free.
+    pub(crate) fn is_urgent(&self) -> bool {
+        // Relaxed: the flag never changes.
+        self.word.load(Ordering::Relaxed) & URGENT != 0
     }
 
     /// Whether [`watch`](Self::watch) was called.

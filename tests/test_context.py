@@ -88,7 +88,6 @@ def test_the_runs_of_a_series_see_the_posters_values(make_pool, clock):
     assert seen == ["posted"] * 3
 
 
-@pytest.mark.xfail(reason="a poster with no values at all gets a fresh context for each run")
 def test_the_runs_of_a_series_do_not_depend_on_other_variables(make_pool, clock):
     """Whether a run sees what the one before has set does not hang on the poster's other values."""
     other = contextvars.ContextVar("other")

@@ -33,14 +33,15 @@ opens_at = None
 gate = closed()
 
 def others():
-    # The other greenlet. It opens the gate, so a blocked hub keeps the gate shut.
+    # The other greenlet. It opens the gate, so a blocked hub keeps the gate shut. It sleeps for a
+    # moment in between: a hub that only spins takes the GIL back before any other thread has it.
     global turns, opens_at
     while True:
         turns += 1
         if opens_at is not None and turns >= opens_at:
             opens_at = None
             gate.release()
-        gevent.sleep(0)
+        gevent.sleep(0.001)
 
 spinner = gevent.spawn(others)
 
@@ -61,7 +62,7 @@ def going(wait):
     result = wait()
     assert turns - before > 1, "the hub was blocked"
     while opens_at is not None:
-        gevent.sleep(0)
+        gevent.sleep(0.001)
     gate = closed()
     return result
 

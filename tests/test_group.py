@@ -305,6 +305,37 @@ def test_the_deadline_ends_the_block(one, gate):
     assert task.cancelled()
 
 
+def test_the_deadline_does_not_wait_for_a_free_worker(make_pool, gate, clock, until):
+    """A group's time is up on time, though its pool's only worker is busy and nobody waits."""
+    pool = make_pool(1, clock=clock)
+    pool.submit(gate)
+    gate.wait()
+    task = pool.group(timeout=1000).submit(int)
+    clock.jump(1000)
+    until(task.cancelled)
+
+
+def test_nothing_outlives_the_block(make_pool, gate, clock, until):
+    """After the deadline the end of the block waits for what runs, and then times out."""
+    pool = make_pool(2, clock=clock)
+    left = threading.Event()
+
+    def block():
+        with pytest.raises(TimeoutError), pool.group(timeout=1000) as group:
+            group.submit(gate)
+            gate.wait()
+            clock.jump(1000)
+            until(lambda: pool.stats().successful == 1)  # the alarm
+        left.set()
+
+    thread = threading.Thread(target=block)
+    thread.start()
+    assert not left.wait(0.1)
+    gate.open()
+    thread.join(20)
+    assert left.is_set()
+
+
 def test_a_group_in_time_leaves_nothing_behind(pool):
     """A group that is over before its deadline takes its alarm off the wheel."""
     with pool.group(timeout=1000) as group:

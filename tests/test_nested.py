@@ -335,3 +335,19 @@ def test_a_shutdown_while_callbacks_wait(make_pool):
     pool.shutdown()
     assert task.result(0) == 10
     assert all(other.result(0) == 0 for other in behind)
+
+
+def test_a_task_cannot_wait_for_one_that_waits_for_it(one):
+    """A wait that can never end is refused: the task below is the one that waits."""
+    handles = []
+
+    def outer():
+        inner = one.submit(handles[0].result)
+        with pytest.raises(RuntimeError, match="cannot wait for itself"):
+            inner.result()
+        return "over"
+
+    ready = threading.Event()
+    handles.append(one.submit(lambda: ready.wait(20) and outer()))
+    ready.set()
+    assert handles[0].result(20) == "over"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
-from asynctask._asynctask import DelayTask, _seconds
+from asynctask._asynctask import _seconds
 
 if TYPE_CHECKING:
     import asyncio
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from types import TracebackType
 
-    from asynctask._asynctask import IntervalTask
+    from asynctask._asynctask import DelayTask, IntervalTask
     from asynctask._pool import AsyncTaskPool
     from asynctask._task import AsyncTask
     from asynctask._types import Duration
@@ -39,7 +40,8 @@ class TaskGroup(Generic[T]):
             started, and asks the others to give up (`check_cancelled`). ``"collect"``:
             all of them run.
         timeout: When it has passed, counted from here, whatever is not over is
-            cancelled, and the wait raises `TimeoutError`.
+            cancelled, and the wait raises `TimeoutError`. The end of the block still waits
+            for tasks that run, which learn of it from `check_cancelled`.
 
     >>> from asynctask import AsyncTaskPool
     >>> with AsyncTaskPool(2) as pool, pool.group() as group:
@@ -71,7 +73,7 @@ class TaskGroup(Generic[T]):
             left = _seconds("timeout", timeout)
             self._deadline = time.monotonic() + left
             # For when nobody waits; who waits keeps the deadline himself.
-            self._alarm = pool.post_task(self._expire, DelayTask(left), name="group deadline")
+            self._alarm = pool._post_alarm(self._expire, left)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> AsyncTask[T]:
         """Post ``fn(*args, **kwargs)`` for a worker to run now."""
@@ -206,10 +208,17 @@ class TaskGroup(Generic[T]):
         try:
             self._wait(None)
         except TimeoutError:
+            self._wait_for_runs()
             if kind is None:
                 raise
         if kind is None:
             self._raise_failures()
+
+    def _wait_for_runs(self) -> None:
+        """Wait for what goes on after the deadline: nothing of a group outlives its block."""
+        for task in self._tasks:
+            with contextlib.suppress(CancelledError):
+                task.exception()
 
     async def __aenter__(self) -> TaskGroup[T]:
         return self

@@ -182,6 +182,13 @@ pub(super) fn capture_context(py: Python<'_>) -> PyResult<Option<Kept>> {
     Ok((context.len()? > 0).then(|| context.into()))
 }
 
+/// A context with nothing in it.
+pub(super) fn new_context(py: Python<'_>) -> PyResult<Kept> {
+    // SAFETY: attached; the result is a new reference, or null with an exception set.
+    let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New())? };
+    Ok(context.into())
+}
+
 /// Runs `f` in `context`, or in a fresh one. pyo3 has no safe way to enter a context, and calling
 /// through `Context.run` costs ten times as much.
 pub(super) fn in_context<R>(

@@ -206,7 +206,7 @@ impl PoolBase {
         &self,
         py: Python<'py>,
         plan: &Plan,
-        call: Option<Call>,
+        mut call: Option<Call>,
         name: Option<Py<PyString>>,
         place: Option<Place>,
     ) -> PyResult<Bound<'py, TaskBase>> {
@@ -221,6 +221,14 @@ impl PoolBase {
             let task = new_task(py, engine, Task::one_shot(), call, name, place)?;
             post_now(&task)?;
             return Ok(task);
+        }
+        if plan.interval.is_some()
+            && self.propagate_context
+            && let Some(call) = &mut call
+            && call.context.is_none()
+        {
+            // One for all runs, as with a context that has something in it.
+            call.context = Some(callback::new_context(py)?);
         }
         let now = engine.now();
         let task = match (&plan.interval, &call) {
@@ -573,6 +581,28 @@ impl PoolBase {
             None,
             None,
         )
+    }
+
+    /// A task that is run when it is due even if every worker is busy, for the deadline of a group.
+    fn _post_alarm<'py>(
+        &self,
+        callback: &Bound<'py, PyAny>,
+        delay: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, TaskBase>> {
+        let py = callback.py();
+        let delay = convert::duration("delay", delay, Least::Zero)?;
+        let call = self.call(callback, &PyTuple::empty(py), None)?;
+        let works = self.works(py);
+        check_usable(&works.runner)?;
+        let engine = Arc::clone(&works.engine);
+        let deadline = engine.now().saturating_add(nanos(delay));
+        let task = new_task(py, engine, Task::urgent(), Some(call), None, None)?;
+        let job = PyJob(task.clone().into());
+        task.get()
+            .engine
+            .post_at(job, deadline, py)
+            .map_err(exit::explain)?;
+        Ok(task)
     }
 
     /// A series without a callback, for `Ticker`.

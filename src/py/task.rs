@@ -40,6 +40,8 @@ thread_local! {
     /// The task whose callback this thread is in; null outside of callbacks. Borrowed from the
     /// frame that runs it, which outlives every use.
     static CURRENT: Cell<*mut ffi::PyObject> = const { Cell::new(std::ptr::null_mut()) };
+    /// All the tasks whose callbacks this thread is in: one that waits for another may run it.
+    static IN_RUN: RefCell<Vec<*mut ffi::PyObject>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What is to be called.
@@ -154,6 +156,11 @@ pub(super) fn new_task(
     }
 }
 
+/// Whether the calling thread is in the task's callback, directly or below another's.
+fn is_in_run(task: &Bound<'_, TaskBase>) -> bool {
+    IN_RUN.with_borrow(|in_run| in_run.contains(&task.as_ptr()))
+}
+
 /// The task whose callback the calling thread is in.
 pub(super) fn current(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
     let current = CURRENT.get();
@@ -199,9 +206,10 @@ impl TaskBase {
         if view.is_over() {
             return Ok(view);
         }
-        if CURRENT.get() == slf.as_ptr() && !matches!(goal, Goal::Runs(runs) if runs <= view.runs())
-        {
-            return Err(PyRuntimeError::new_err("a task cannot wait for itself"));
+        if is_in_run(slf) && !matches!(goal, Goal::Runs(runs) if runs <= view.runs()) {
+            return Err(PyRuntimeError::new_err(
+                "a task cannot wait for itself, nor for one that waits for it",
+            ));
         }
         if let Some(gevent) = Hooks::gevent(py)? {
             return Self::wait_on_hub(slf, &gevent, goal, deadline);
@@ -550,7 +558,7 @@ impl TaskBase {
     fn stop_and_wait(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let deadline = convert::deadline(timeout)?;
         Self::stop(slf);
-        if CURRENT.get() == slf.as_ptr() {
+        if is_in_run(slf) {
             return Ok(()); // the run that asks is the last
         }
         Self::wait(slf, Goal::Idle, deadline).map(drop)
@@ -861,6 +869,7 @@ struct Outer {
 
 impl Outer {
     fn enter(task: &Bound<'_, TaskBase>) -> Self {
+        IN_RUN.with_borrow_mut(|in_run| in_run.push(task.as_ptr()));
         Self {
             own: task.as_ptr(),
             outer: CURRENT.replace(task.as_ptr()),
@@ -870,6 +879,11 @@ impl Outer {
 
 impl Drop for Outer {
     fn drop(&mut self) {
+        IN_RUN.with_borrow_mut(|in_run| {
+            if let Some(place) = in_run.iter().rposition(|&task| task == self.own) {
+                in_run.remove(place);
+            }
+        });
         // Greenlets end in any order. Then who was the outer one may be gone, and nobody is current.
         let is_innermost = CURRENT.get() == self.own;
         CURRENT.set(if is_innermost {

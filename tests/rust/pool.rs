@@ -796,8 +796,9 @@ fn without_threads_every_job_comes_back_to_who_posted_it() {
     for poster in posters {
         poster.join().unwrap();
     }
-    let mut due: Vec<Call> = vec![Box::new(|| ()), Box::new(|| ())];
-    assert_eq!(pool.push_due(&mut due).len(), 2);
+    let due: Vec<Call> = vec![Box::new(|| ()), Box::new(|| ())];
+    let urgent: Vec<Call> = vec![Box::new(|| ())];
+    assert_eq!(pool.push_due(due, urgent).len(), 3);
     assert_eq!(pool.counts().waiting, 0);
     close_and_join(&pool);
 }
@@ -816,5 +817,30 @@ fn without_threads_a_loan_and_the_fewest_workers_break_nothing() {
     pool.start_min_workers();
     drop(lent);
     assert_eq!(workers(&pool), 0);
+    close_and_join(&pool);
+}
+
+#[test]
+fn an_urgent_job_goes_first_and_does_not_wait_for_a_free_worker() {
+    let pool = pool(&options(1));
+    let (key, gate) = gate();
+    let (started, is_started) = channel();
+    push(&pool, move || {
+        started.send(()).unwrap();
+        gate.pass();
+    });
+    is_started.recv_timeout(PATIENCE).unwrap();
+    let (ran, order) = channel();
+    let note = |name: &'static str| -> Call {
+        let ran = ran.clone();
+        Box::new(move || ran.send(name).unwrap())
+    };
+    assert!(pool.push_due(vec![note("due")], vec![note("urgent")]).is_empty());
+    assert_eq!(order.recv_timeout(PATIENCE), Ok("urgent"));
+    // The worker beyond the limit was for the urgent one, and takes no other.
+    eventually("it leaves", || pool.counts().running + pool.counts().idle == 1);
+    assert!(order.try_recv().is_err());
+    drop(key);
+    assert_eq!(order.recv_timeout(PATIENCE), Ok("due"));
     close_and_join(&pool);
 }
