@@ -495,7 +495,7 @@ impl<J: Send + 'static> Pool<J> {
             }
             state.room.push_back(Arc::clone(&parker));
         }
-        while parker.park(None) != Parked::Notified {
+        while parker.park_listening(None) != Parked::Notified {
             if interrupted() {
                 let mut state = lock(&self.shared.state);
                 let before = state.room.len();
@@ -654,7 +654,7 @@ impl<J: Send + 'static> Pool<J> {
             state.joiners.push(Arc::clone(&parker));
         }
         loop {
-            let error = match parker.park(deadline) {
+            let error = match parker.park_listening(deadline) {
                 Parked::Notified => return Ok(()),
                 Parked::Interrupted if !interrupted() => continue,
                 Parked::Interrupted => Error::Interrupted,

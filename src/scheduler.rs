@@ -246,7 +246,7 @@ impl Away {
                 state.joiners.push(Arc::clone(&parker));
             }
             let error = loop {
-                match parker.park(deadline) {
+                match parker.park_listening(deadline) {
                     Parked::Notified => break None,
                     Parked::TimedOut => break Some(Error::TimedOut),
                     Parked::Interrupted if interrupted() => break Some(Error::Interrupted),

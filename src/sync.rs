@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
@@ -85,6 +85,24 @@ impl Parker {
     /// `None` waits without limit. A deadline in the past still takes a token that is there.
     pub fn park(&self, deadline: Option<Instant>) -> Parked {
         self.inner.park(deadline)
+    }
+
+    /// Like [`park`](Self::park), for a thread that must not miss a signal.
+    ///
+    /// One that arrives after the caller last asked, and before this thread is in the kernel,
+    /// interrupts nothing. The moment is short, but a busy machine can make it long; so this says
+    /// [`Parked::Interrupted`] twice a second in any case.
+    pub fn park_listening(&self, deadline: Option<Instant>) -> Parked {
+        const GLANCE: Duration = Duration::from_millis(500);
+
+        let glance = Instant::now() + GLANCE;
+        if cfg!(loom) || deadline.is_some_and(|deadline| deadline <= glance) {
+            return self.inner.park(deadline);
+        }
+        match self.inner.park(Some(glance)) {
+            Parked::TimedOut => Parked::Interrupted,
+            parked => parked,
+        }
     }
 }
 

@@ -507,7 +507,7 @@ impl Task {
             return Ok(self.view());
         }
         let error = loop {
-            match parker.park(deadline) {
+            match parker.park_listening(deadline) {
                 // Met, even if it is no more: between two runs, idle once is idle.
                 Parked::Notified => return Ok(self.view()),
                 Parked::TimedOut => break Error::TimedOut,

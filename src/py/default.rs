@@ -228,7 +228,7 @@ pub(super) fn sleep(py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<()> {
     py.detach(|| {
         let mut interrupted = interrupted(&mut raised);
         let alone = Parker::new();
-        while alone.park(end) != Parked::TimedOut && !interrupted() {}
+        while alone.park_listening(end) != Parked::TimedOut && !interrupted() {}
     });
     raised.map_or(Ok(()), Err)
 }

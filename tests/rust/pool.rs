@@ -835,10 +835,15 @@ fn an_urgent_job_goes_first_and_does_not_wait_for_a_free_worker() {
         let ran = ran.clone();
         Box::new(move || ran.send(name).unwrap())
     };
-    assert!(pool.push_due(vec![note("due")], vec![note("urgent")]).is_empty());
+    assert!(
+        pool.push_due(vec![note("due")], vec![note("urgent")])
+            .is_empty()
+    );
     assert_eq!(order.recv_timeout(PATIENCE), Ok("urgent"));
     // The worker beyond the limit was for the urgent one, and takes no other.
-    eventually("it leaves", || pool.counts().running + pool.counts().idle == 1);
+    eventually("it leaves", || {
+        pool.counts().running + pool.counts().idle == 1
+    });
     assert!(order.try_recv().is_err());
     drop(key);
     assert_eq!(order.recv_timeout(PATIENCE), Ok("due"));
