@@ -1,6 +1,6 @@
 //! Where time comes from: [`Monotonic`] for services, [`Manual`] for tests.
 //!
-//! Owned by a scheduler, shared with its timer thread. It is the only module that reads the
+//! Owned by an engine, shared with its timer thread. It is the only module that reads the
 //! system's clock for a deadline; everything else takes `now` as an argument.
 #![forbid(unsafe_code)]
 

@@ -28,14 +28,15 @@
 //! | [`pool`]      | workers, queue, wake-ups, growth, shutdown                                    |
 //! | [`series`]    | when an interval task runs next; pure arithmetic                              |
 //! | [`task`]      | the state machine of one task, cancel, waiters                                |
-//! | [`scheduler`] | brings them together; the facade for Rust users                               |
+//! | [`engine`]    | brings them together; for whoever embeds the core                             |
+//! | [`scheduler`] | the facade for Rust users                                                     |
 //! | [`clock`]     | the system's clock, and one that is moved by hand                             |
 //! | [`error`]     | the one error enum                                                            |
 //! | [`fork`]      | what a forked child may still touch                                           |
 //! | [`sync`]      | primitives, `std`'s or loom's                                                 |
 //! | `py`          | the binding, behind the feature `python`                                      |
 //!
-//! Each depends only on those below it: `py → scheduler → {timer, pool, task} → {wheel, series,
+//! Each depends only on those below it: `{py, scheduler} → engine → {timer, pool, task} → {wheel, series,
 //! clock, error, fork, sync}`.
 //!
 //! # Data flow
@@ -62,6 +63,7 @@
 //! takes a task's.
 
 pub mod clock;
+pub mod engine;
 pub mod error;
 pub mod fork;
 pub mod pool;
@@ -75,6 +77,7 @@ pub mod wheel;
 #[cfg(feature = "python")]
 mod py;
 
+pub use engine::Options;
 pub use error::Error;
-pub use scheduler::{Handle, Options, Scheduler};
+pub use scheduler::{Handle, Scheduler};
 pub use series::Every;

@@ -2,7 +2,7 @@
 //!
 //! Owned by the task's handle and by whoever holds the task at the moment; all of them share it, and
 //! it is the only thing they share. It calls no callback, holds none, and knows neither pool nor
-//! timer: [`crate::scheduler`] moves tasks about and asks here who has won.
+//! timer: [`crate::engine`] moves tasks about and asks here who has won.
 //!
 //! # State table
 //!
@@ -795,7 +795,7 @@ mod loom_tests {
             let worker = {
                 let task = Arc::clone(&task);
                 thread::spawn(move || {
-                    // The end of a run, as the scheduler has it.
+                    // The end of a run, as the engine has it.
                     if task.end_run(1_000_000, false).is_some() && task.wait_again() {
                         task.notify_run();
                         false

@@ -1,6 +1,6 @@
 //! The timer thread: sleeps until the next deadline and hands what is due to a [`Sink`].
 //!
-//! Owned by a scheduler. It holds the wheel behind one mutex, and is the only one to advance it. It
+//! Owned by an engine. It holds the wheel behind one mutex, and is the only one to advance it. It
 //! never runs a task, never drops one, and never takes an interpreter's lock: everything that comes
 //! off the wheel goes to the sink.
 //!

@@ -18,9 +18,9 @@ use super::errors::PoolShutdown;
 use super::gate;
 use super::hooks::Hooks;
 use super::task::{PyJob, interrupted};
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::fork;
-use crate::scheduler::Engine;
 use crate::sync::{Mutex, lock};
 
 /// Every engine that has not been dropped. A leaf lock.

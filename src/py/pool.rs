@@ -24,9 +24,9 @@ use super::runner::{self, Initializer, PyRunner};
 use super::task::{Call, Place, PyJob, TaskBase, interrupted, new_task};
 use super::testing::ManualClock;
 use crate::clock::{Clock, nanos};
+use crate::engine::{Engine, OnFull, Options};
 use crate::error::Error;
 use crate::pool::{Pool, PoolOptions};
-use crate::scheduler::{Engine, OnFull, Options};
 use crate::series::Series;
 use crate::sync::{Mutex, lock};
 use crate::task::Task;
@@ -372,7 +372,7 @@ impl PoolBase {
         executor: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let mut pool = PoolOptions {
-            turns: Some(runner::YOUNG),
+            turns: runner::turns(py)?,
             ..PoolOptions::default()
         };
         if let Some(max_workers) = max_workers {

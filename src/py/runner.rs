@@ -26,9 +26,9 @@ use super::errors::BrokenPool;
 use super::gate;
 use super::hooks::Hooks;
 use super::task::PyJob;
+use crate::engine::{self, Engine};
 use crate::fork::Birth;
 use crate::pool::{Runner, Worker};
-use crate::scheduler::{self, Engine};
 use crate::sync::Parker;
 
 /// How long a worker holds the interpreter before it offers it to others. A fifth of CPython's
@@ -39,9 +39,20 @@ const SLICE: Duration = Duration::from_millis(1);
 /// at the median and up to 60 µs at the 99th percentile.
 const GAP: Duration = Duration::from_micros(50);
 
-/// For [`PoolOptions::turns`](crate::pool::PoolOptions): nine tenths of CPython's switch interval,
-/// before which nobody is made to give the interpreter up.
-pub(super) const YOUNG: Duration = Duration::from_micros(4_500);
+/// Nine tenths of CPython's switch interval, before which nobody is made to give the interpreter up.
+const YOUNG: Duration = Duration::from_micros(4_500);
+
+/// For [`PoolOptions::turns`](crate::pool::PoolOptions): workers take turns, unless this is a build
+/// without a GIL.
+pub(super) fn turns(py: Python<'_>) -> PyResult<Option<Duration>> {
+    let sys = py.import("sys")?;
+    // There from 3.13 on, and private until somebody needs to tell.
+    let has_gil = match sys.getattr_opt("_is_gil_enabled")? {
+        Some(is_enabled) => is_enabled.call0()?.is_truthy()?,
+        None => true,
+    };
+    Ok(has_gil.then_some(YOUNG))
+}
 
 /// The clock is read once in so many jobs. Reading it costs half of what a short job does.
 const JOBS_PER_LOOK: u32 = 16;
@@ -170,7 +181,7 @@ fn run_batch(py: Python<'_>, worker: &Worker<PyJob>, pause: &Parker) {
     let mut since = Instant::now();
     let mut jobs = 0;
     while let Some(job) = worker.take() {
-        scheduler::run(job, py);
+        engine::run(job, py);
         jobs += 1;
         if jobs % JOBS_PER_LOOK == 0 && since.elapsed() >= SLICE {
             py.detach(|| pause.park(Instant::now().checked_add(GAP)));

@@ -26,8 +26,8 @@ use super::errors::{BrokenPool, CancelledError, InvalidStateError};
 use super::hooks::Hooks;
 use super::runner;
 use crate::clock::nanos;
+use crate::engine::{self, Engine, Job, Outcome};
 use crate::error::Error;
-use crate::scheduler::{self, Engine, Job, Outcome};
 use crate::sync::{Mutex, lock};
 use crate::task::{Cancel, Goal, Phase, Task, View};
 
@@ -315,7 +315,7 @@ impl TaskBase {
         }
         let remote = this.with_extras(|extras| extras.remote.take());
         drop(remote);
-        scheduler::complete(PyJob(slf.clone().into()), slf.py(), outcome);
+        engine::complete(PyJob(slf.clone().into()), slf.py(), outcome);
         Ok(())
     }
 
@@ -532,7 +532,7 @@ impl TaskBase {
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let view = Self::wait(slf, Goal::Runs(1), convert::deadline(timeout)?)?;
-        Ok(scheduler::reached(view, 1)?)
+        Ok(engine::reached(view, 1)?)
     }
 
     /// Wait until the callback has been called *count* times; less than 1 counts as 1.
@@ -549,7 +549,7 @@ impl TaskBase {
         let count = convert::whole("count", count)?.max(1);
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let view = Self::wait(slf, Goal::Runs(count), convert::deadline(timeout)?)?;
-        Ok(scheduler::reached(view, count)?)
+        Ok(engine::reached(view, count)?)
     }
 
     /// No further run; one that is going goes on. A task that has not started is cancelled.

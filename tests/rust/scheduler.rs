@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use asynctask::engine::{OnFull, Stats};
 use asynctask::pool::{PoolCounts, PoolOptions};
-use asynctask::scheduler::{OnFull, Stats};
 use asynctask::task::Phase;
 use asynctask::{Error, Every, Handle, Options, Scheduler};
 

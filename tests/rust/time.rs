@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use asynctask::clock::{Clock, Manual};
+use asynctask::engine::{Engine, Job, Outcome, run};
 use asynctask::pool::{PoolOptions, Runner, Worker};
-use asynctask::scheduler::{Engine, Job, Outcome, run};
 use asynctask::series::{Missed, Overlap, Series, Timing};
 use asynctask::task::{Cancel, Goal, Phase, Task};
 use asynctask::{Error, Every, Handle, Options, Scheduler};

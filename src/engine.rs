@@ -1,0 +1,852 @@
+//! Where pool, timer and tasks come together, for whoever embeds the core.
+//!
+//! An engine is owned by the tasks posted to it and by whoever posts. It moves tasks between wheel,
+//! queue and worker, and decides who ends them; it knows neither how a callback is called nor what
+//! a result is. That is the [`Job`]'s.
+//!
+//! # The way of a task
+//!
+//! ```text
+//! post ──► queue ──────────────► worker: start, call, end ──► over
+//! post ──► wheel ──► timer ──► queue ──► worker ──► over, or back on the wheel
+//! ```
+//!
+//! One owned reference makes that way, by moves. Handles hold further references, and come in only
+//! to cancel, to move the deadline, or to wait.
+//!
+//! # Who ends a task
+//!
+//! Whoever wins the change of phase in [`Task`]: the thread that runs it, the one that cancels it,
+//! or the timer thread for a task without a callback. The winner puts the result away
+//! ([`Job::end`]), publishes the phase, wakes who waits, and then calls [`Job::ended`].
+//!
+//! # Waits inside a callback
+//!
+//! A worker that waits for a task which no one has started runs it itself
+//! ([`Engine::help`]). For anything else the pool lends another worker for as long as the wait
+//! lasts. So a callback can wait for whatever it likes, on a pool of any size.
+#![forbid(unsafe_code)]
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+
+use crate::clock::{Clock, Monotonic, Nanos, Settle};
+use crate::error::Error;
+use crate::fork::Birth;
+use crate::pool::{Pool, PoolCounts, PoolOptions, Refused, Runner};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parked, Parker, lock};
+use crate::task::{Cancel, Ending, Goal, Phase, Task, View};
+use crate::timer::{Sink, Timer};
+use crate::wheel::{Due, Key, Tiers};
+
+/// An owned reference to a task, as queue and wheel hold it.
+///
+/// `Token` is the proof that the calling thread may touch callbacks and results: a Python
+/// interpreter's lock, or nothing at all. Whoever has no token never drops a job either.
+pub trait Job: Sized + Send + 'static {
+    /// The proof; see above.
+    type Token<'a>: Copy;
+    /// What a run gives.
+    type Value;
+    /// What a run that fails gives.
+    type Failure;
+
+    /// The task's state.
+    fn task(&self) -> &Task;
+
+    /// The engine that the task was posted to.
+    fn engine(&self) -> &Arc<Engine<Self>>;
+
+    /// Another reference to the same task.
+    #[must_use]
+    fn share(&self, token: Self::Token<'_>) -> Self;
+
+    /// Calls the callback once, or has it called elsewhere. It may panic.
+    fn call(&self, token: Self::Token<'_>) -> Outcome<Self::Value, Self::Failure>;
+
+    /// Whether [`call`](Job::call) will hand the run over to somebody for whom
+    /// [`Engine::join`] has to wait. The answer never changes.
+    fn is_handed_over(&self) -> bool {
+        false
+    }
+
+    /// What stands for a panic of [`call`](Job::call).
+    fn panicked(&self, token: Self::Token<'_>, payload: Box<dyn Any + Send>) -> Self::Failure;
+
+    /// A run of a series failed, and the series goes on.
+    fn run_failed(&self, token: Self::Token<'_>, failure: Self::Failure);
+
+    /// The task is about to be over: the callback is needed no more, `result` is the last run's.
+    /// Nobody can see the end yet. Called once.
+    fn end(&self, token: Self::Token<'_>, result: Option<Result<Self::Value, Self::Failure>>);
+
+    /// The task is over and everyone who waited has been woken. Called once, after `end`.
+    fn ended(&self, token: Self::Token<'_>);
+}
+
+/// What came of one call of a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome<V, F> {
+    /// It returned.
+    Value(V),
+    /// It failed.
+    Failure(F),
+    /// It was cancelled where it ran; that ends the task.
+    Cancelled,
+    /// It is going on elsewhere. Whoever runs it there calls [`complete`], once.
+    Elsewhere,
+}
+
+/// What happens to a post that finds the queue full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// The poster waits for room. A worker of the same pool never does: it would wait for itself,
+    /// so its post goes in beyond the bound.
+    #[default]
+    Block,
+    /// The poster gets [`Error::QueueFull`].
+    Raise,
+    /// The new task is cancelled.
+    DropNewest,
+    /// The oldest task in the queue is cancelled.
+    DropOldest,
+    /// The poster's thread runs the task.
+    CallerRuns,
+}
+
+/// How an engine is to be built.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Workers and queue.
+    pub pool: PoolOptions,
+    /// What happens to a post that finds the queue full.
+    pub on_full: OnFull,
+    /// The wheel's tiers.
+    pub tiers: Tiers,
+    /// The clock; `None` for the system's.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+/// Counts of tasks since an engine began, and of what it holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the struct's page says what they are")]
+pub struct Stats {
+    pub pool: PoolCounts,
+    /// Tasks on the wheel.
+    pub pending_timers: usize,
+    pub submitted: u64,
+    pub successful: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+    /// Cancelled because the queue was full; not counted in `cancelled`.
+    pub dropped: u64,
+    /// Ticks of a series that found its previous run still going.
+    pub skipped_runs: u64,
+    /// Ticks of a series that went by before a run could start.
+    pub missed_runs: u64,
+}
+
+/// Written by different threads: posters the first, workers the others.
+#[derive(Default)]
+struct Counters {
+    submitted: CachePadded<AtomicU64>,
+    successful: CachePadded<AtomicU64>,
+    failed: AtomicU64,
+    cancelled: AtomicU64,
+    dropped: AtomicU64,
+    skipped_runs: AtomicU64,
+    missed_runs: AtomicU64,
+}
+
+/// Adds to a counter. Relaxed: counts order nothing.
+fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+/// References that a thread without a token had to let go of; the next thread with one drops them.
+struct Attic<J> {
+    jobs: Mutex<Vec<J>>,
+    filled: AtomicBool,
+}
+
+impl<J> Attic<J> {
+    fn put(&self, jobs: impl IntoIterator<Item = J>) {
+        let mut attic = lock(&self.jobs);
+        attic.extend(jobs);
+        // Relaxed: a hint, looked at again and again; the jobs are behind the lock.
+        self.filled.store(!attic.is_empty(), Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Vec<J> {
+        if !self.filled.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut attic = lock(&self.jobs);
+        self.filled.store(false, Ordering::Relaxed);
+        std::mem::take(&mut attic)
+    }
+}
+
+/// Runs that were handed over and have not come back.
+#[derive(Default)]
+struct Away {
+    state: Mutex<AwayState>,
+}
+
+#[derive(Default)]
+struct AwayState {
+    runs: usize,
+    joiners: Vec<Arc<Parker>>,
+}
+
+impl Away {
+    fn leave(&self) {
+        lock(&self.state).runs += 1;
+    }
+
+    fn come_back(&self) {
+        let joiners = {
+            let mut state = lock(&self.state);
+            state.runs -= 1;
+            if state.runs == 0 {
+                std::mem::take(&mut state.joiners)
+            } else {
+                Vec::new()
+            }
+        };
+        for joiner in joiners {
+            joiner.unpark();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        lock(&self.state).runs == 0
+    }
+
+    fn join(
+        &self,
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
+        let parker = Arc::new(Parker::new());
+        loop {
+            {
+                let mut state = lock(&self.state);
+                if state.runs == 0 {
+                    return Ok(());
+                }
+                state.joiners.push(Arc::clone(&parker));
+            }
+            let error = loop {
+                match parker.park_listening(deadline) {
+                    Parked::Notified => break None,
+                    Parked::TimedOut => break Some(Error::TimedOut),
+                    Parked::Interrupted if interrupted() => break Some(Error::Interrupted),
+                    Parked::Interrupted => {}
+                }
+            };
+            if let Some(error) = error {
+                lock(&self.state)
+                    .joiners
+                    .retain(|other| !Arc::ptr_eq(other, &parker));
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Pool, wheel and timer thread together.
+pub struct Engine<J: Job> {
+    pool: Pool<J>,
+    timer: Timer<J>,
+    clock: Arc<dyn Clock>,
+    on_full: OnFull,
+    counters: Arc<Counters>,
+    attic: Arc<Attic<J>>,
+    away: Away,
+    birth: Birth,
+}
+
+impl<J: Job> Engine<J> {
+    /// An engine without threads; they come with the first task.
+    pub fn new(options: &Options, runner: Arc<dyn Runner<Job = J>>) -> Arc<Self> {
+        let clock = options
+            .clock
+            .clone()
+            .unwrap_or_else(|| Arc::new(Monotonic::new()));
+        let pool = Pool::new(&options.pool, runner);
+        let counters = Arc::new(Counters::default());
+        let attic = Arc::new(Attic {
+            jobs: Mutex::new(Vec::new()),
+            filled: AtomicBool::new(false),
+        });
+        let sink = DueSink {
+            pool: pool.clone(),
+            counters: Arc::clone(&counters),
+            attic: Arc::clone(&attic),
+        };
+        let timer = Timer::new(
+            &options.tiers,
+            Arc::clone(&clock),
+            Box::new(sink),
+            options.pool.idle_timeout,
+            format!("{}-timer", options.pool.thread_name),
+        );
+        let on_full = options.on_full;
+        let engine = Arc::new(Self {
+            pool,
+            timer,
+            clock,
+            on_full,
+            counters,
+            attic,
+            away: Away::default(),
+            birth: Birth::now(),
+        });
+        let weak: Weak<Self> = Arc::downgrade(&engine);
+        engine.clock.attend(weak);
+        engine
+    }
+
+    /// The present, on this engine's clock.
+    pub fn now(&self) -> Nanos {
+        self.clock.now()
+    }
+
+    /// Whether this process is a fork of the one that made the engine. Nothing else of the engine
+    /// may be used then; see [`crate::fork`].
+    pub fn is_inherited(&self) -> bool {
+        self.birth.is_inherited()
+    }
+
+    /// The pool of workers.
+    pub fn pool(&self) -> &Pool<J> {
+        &self.pool
+    }
+
+    /// Posts a task for a worker to run now. `wait_for_room` is called when the queue is full and
+    /// the policy is to block; it must call [`Pool::wait_for_room`].
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], [`Error::Shutdown`], [`Error::NoThread`], or what `wait_for_room`
+    /// gives; the task is then as if it had never been.
+    pub fn post(
+        &self,
+        job: J,
+        token: J::Token<'_>,
+        wait_for_room: &mut dyn FnMut(&Pool<J>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.sweep(token);
+        count(&self.counters.submitted, 1);
+        let mut job = job;
+        loop {
+            let refused = match self.pool.push(job) {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            };
+            if refused.error != Error::QueueFull {
+                return Err(self.not_submitted(refused.error));
+            }
+            job = refused.job;
+            match self.on_full {
+                OnFull::Raise => return Err(self.not_submitted(Error::QueueFull)),
+                OnFull::Block if self.pool.is_worker() => {
+                    return self
+                        .pool
+                        .push_beyond_bound(job)
+                        .map_err(|refused| self.not_submitted(refused.error));
+                }
+                OnFull::Block => {
+                    if let Err(error) = wait_for_room(&self.pool) {
+                        return Err(self.not_submitted(error));
+                    }
+                }
+                OnFull::DropNewest => {
+                    self.drop_job(&job, token);
+                    return Ok(());
+                }
+                OnFull::DropOldest => {
+                    let Some(oldest) = self.pool.pop_oldest() else {
+                        // The bound is 0: there is nothing older.
+                        self.drop_job(&job, token);
+                        return Ok(());
+                    };
+                    if !self.drop_job(&oldest, token) {
+                        self.pool.forget_husk();
+                    }
+                }
+                OnFull::CallerRuns => {
+                    run(job, token);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Posts a task if it can be queued without waiting and without dropping; `Ok(false)`: it
+    /// cannot.
+    ///
+    /// # Errors
+    /// [`Error::Shutdown`], [`Error::NoThread`].
+    pub fn try_post(&self, job: J, token: J::Token<'_>) -> Result<bool, Error> {
+        self.sweep(token);
+        match self.pool.push(job) {
+            Ok(()) => {
+                count(&self.counters.submitted, 1);
+                Ok(true)
+            }
+            Err(Refused {
+                error: Error::QueueFull,
+                ..
+            }) => Ok(false),
+            Err(Refused { error, .. }) => Err(error),
+        }
+    }
+
+    /// Posts a task that must not run before `deadline`; a series brings its own.
+    ///
+    /// # Errors
+    /// [`Error::Shutdown`], [`Error::NoThread`].
+    pub fn post_at(&self, job: J, deadline: Nanos, token: J::Token<'_>) -> Result<(), Error> {
+        self.sweep(token);
+        let deadline = |job: &J| job.task().series_deadline().or(Some(deadline));
+        let admit = |job: &J, key: Key| {
+            job.task().set_key(key.to_bits().get());
+            job.task().view().phase() == Phase::Pending
+        };
+        self.timer
+            .insert(job, deadline, admit)
+            .map_err(|refused| refused.error)?;
+        count(&self.counters.submitted, 1);
+        Ok(())
+    }
+
+    /// Asks a task not to run again; with `cancel`, also its current run to give up.
+    pub fn stop(&self, job: &J, cancel: bool, token: J::Token<'_>) -> Cancel {
+        let found = job.task().stop(cancel);
+        if found == Cancel::Now {
+            let removed = self.take_off_wheel(job.task());
+            let cleared = if removed.is_none() {
+                self.pool.note_husk(is_husk)
+            } else {
+                Vec::new()
+            };
+            Self::end_cancelled(job, token, &self.counters.cancelled);
+            drop((removed, cleared)); // with the token, and with no lock held
+        }
+        found
+    }
+
+    /// Moves the deadline of a task that is on the wheel, or of a series in a run. `false`: it is
+    /// too late.
+    ///
+    /// A series draws its next deadline and goes back on the wheel under one hold of the timer's
+    /// lock, and this looks under the same lock: it finds the series in the run or on the wheel.
+    pub fn reschedule(&self, job: &J, deadline: Nanos) -> bool {
+        let task = job.task();
+        self.timer.reschedule(
+            deadline,
+            || key_of(task).filter(|_| task.allows(deadline)),
+            |is_moved| {
+                if is_moved {
+                    task.restart(deadline, false); // a one-shot has no ticks to lay anew
+                    return true;
+                }
+                // One that is queued is due already.
+                let is_running = task.view().phase() == Phase::Running;
+                is_running
+                    && !task.is_stopped()
+                    && task.allows(deadline)
+                    && task.restart(deadline, true)
+            },
+        )
+    }
+
+    /// How long until the deadline of a task that is on the wheel; `None` if it is not.
+    pub fn remaining(&self, task: &Task) -> Option<Duration> {
+        let deadline = self.timer.deadline(|| key_of(task))?;
+        Some(Duration::from_nanos(deadline.saturating_sub(self.now())))
+    }
+
+    /// On a worker of this engine: runs the task right here, if nobody has started it and it is
+    /// due. `false`: the caller must wait for it.
+    pub fn help(&self, job: &J, token: J::Token<'_>) -> bool {
+        let task = job.task();
+        let view = task.view();
+        if !self.pool.is_worker() || view.is_series() || view.phase() != Phase::Pending {
+            return false;
+        }
+        if task.was_on_wheel() && self.timer.holds(|| key_of(task)) {
+            return false;
+        }
+        if !task.start() {
+            return false;
+        }
+        let cleared = self.pool.note_husk(is_husk);
+        run_started(job.share(token), token);
+        drop(cleared);
+        true
+    }
+
+    /// Sleeps until `goal` is met; on a worker of this engine, another is lent meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], [`Error::Interrupted`]; see [`Task::wait`].
+    pub fn wait(
+        &self,
+        task: &Task,
+        goal: Goal,
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<View, Error> {
+        let view = task.view();
+        if goal.is_met_by(view) {
+            return Ok(view); // and no worker is started for a wait that is none
+        }
+        let _lent = self.pool.is_worker().then(|| self.pool.lend());
+        task.wait(goal, deadline, interrupted)
+    }
+
+    /// Refuses further tasks and cancels those on the wheel. With `drain` the queue is still worked
+    /// off, otherwise what is in it is cancelled too. Does not wait; see [`Pool::join`]. May be
+    /// called again, by anyone, also from a callback.
+    pub fn close(&self, drain: bool, token: J::Token<'_>) {
+        // The timer first: what is on its way to the queue still gets there.
+        let pending = self.timer.close();
+        let queued = self.pool.close(drain);
+        for job in pending.iter().chain(&queued) {
+            if job.task().stop(true) == Cancel::Now {
+                Self::end_cancelled(job, token, &self.counters.cancelled);
+            }
+        }
+        self.sweep(token);
+    }
+
+    /// Closes the engine and ends everything that waits, on the wheel and in the queue, as failed
+    /// with what `failure` makes.
+    pub fn fail_all(&self, token: J::Token<'_>, failure: &dyn Fn() -> J::Failure) {
+        let pending = self.timer.close();
+        let queued = self.pool.close(false);
+        for job in pending.iter().chain(&queued) {
+            if job.task().start() {
+                end(job, token, Err(failure()), false);
+            }
+        }
+        self.sweep(token);
+    }
+
+    /// Sleeps until every worker has ended and every run that was handed over has come back; the
+    /// engine must be closed. On one of its own workers it does not wait, for it would wait for
+    /// itself.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when `deadline` passes first, [`Error::Interrupted`].
+    pub fn join(
+        &self,
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
+        if self.pool.is_worker() {
+            return Ok(());
+        }
+        self.pool.join(deadline, interrupted)?;
+        self.away.join(deadline, interrupted)
+    }
+
+    /// The counts at this instant; each is exact, but they are not read at one and the same time.
+    pub fn stats(&self) -> Stats {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            pool: self.pool.counts(),
+            pending_timers: self.timer.len(),
+            submitted: load(&self.counters.submitted),
+            successful: load(&self.counters.successful),
+            failed: load(&self.counters.failed),
+            cancelled: load(&self.counters.cancelled),
+            dropped: load(&self.counters.dropped),
+            skipped_runs: load(&self.counters.skipped_runs),
+            missed_runs: load(&self.counters.missed_runs),
+        }
+    }
+
+    /// Drops what threads without a token had to leave.
+    pub fn sweep(&self, token: J::Token<'_>) {
+        for job in self.attic.take() {
+            // Most are over; what never found a worker says so in its handle.
+            if job.task().stop(true) == Cancel::Now {
+                Self::end_cancelled(&job, token, &self.counters.cancelled);
+            }
+        }
+    }
+
+    fn take_off_wheel(&self, task: &Task) -> Option<J> {
+        if task.was_on_wheel() {
+            self.timer.remove(|| key_of(task))
+        } else {
+            None
+        }
+    }
+
+    fn not_submitted(&self, error: Error) -> Error {
+        self.counters.submitted.fetch_sub(1, Ordering::Relaxed);
+        error
+    }
+
+    /// Cancels a task for want of room. `false`: it was over before.
+    fn drop_job(&self, job: &J, token: J::Token<'_>) -> bool {
+        let now = job.task().stop(true) == Cancel::Now;
+        if now {
+            Self::end_cancelled(job, token, &self.counters.dropped);
+        }
+        now
+    }
+
+    fn end_cancelled(job: &J, token: J::Token<'_>, counter: &AtomicU64) {
+        job.end(token, None);
+        count(counter, 1);
+        job.task().notify_cancelled();
+        job.ended(token);
+    }
+}
+
+impl<J: Job> Settle for Engine<J> {
+    fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
+        // The pool twice: what the timer hands over between two looks is seen by the second.
+        if !self.pool.is_quiet() {
+            return Err(());
+        }
+        let next = self.timer.settled_expiry(now)?;
+        if self.pool.is_quiet() && self.away.is_empty() {
+            Ok(next)
+        } else {
+            Err(())
+        }
+    }
+}
+
+impl<J: Job> fmt::Debug for Engine<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("pool", &self.pool)
+            .field("timer", &self.timer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A job in the queue that nobody wants from there any more: it is over, or somebody who waited for
+/// it runs it.
+fn is_husk<J: Job>(job: &J) -> bool {
+    job.task().view().phase() != Phase::Pending
+}
+
+fn key_of(task: &Task) -> Option<Key> {
+    std::num::NonZeroU64::new(task.key()).map(Key::from_bits)
+}
+
+fn note_lost(counters: &Counters, task: &Task) {
+    let lost = task.take_lost();
+    if lost.skipped > 0 {
+        count(&counters.skipped_runs, lost.skipped);
+    }
+    if lost.missed > 0 {
+        count(&counters.missed_runs, lost.missed);
+    }
+}
+
+/// Runs a job that was taken out of the queue, unless somebody was faster.
+///
+/// For runners; `token` proves that the thread may run callbacks.
+pub fn run<J: Job>(job: J, token: J::Token<'_>) {
+    if job.task().start() {
+        run_started(job, token);
+    } else {
+        job.engine().pool.forget_husk();
+    }
+}
+
+fn run_started<J: Job>(job: J, token: J::Token<'_>) {
+    let task = job.task();
+    let is_series = task.view().is_series();
+    if is_series {
+        task.begin_run(job.engine().now());
+    }
+    let is_handed_over = job.is_handed_over();
+    if is_handed_over {
+        job.engine().away.leave(); // before the call: the run may come back before the call does
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| job.call(token)))
+        .unwrap_or_else(|payload| Outcome::Failure(job.panicked(token, payload)));
+    if job.engine().is_inherited() {
+        // The callback has forked, and this is the child: the task is the parent's to end.
+        std::mem::forget(job);
+        return;
+    }
+    match outcome {
+        Outcome::Elsewhere => {} // and with it the task: this reference is no longer needed
+        outcome if is_handed_over => complete(job, token, outcome),
+        outcome => settle(job, token, outcome),
+    }
+}
+
+/// Ends a run that went on elsewhere. Called once for each [`Outcome::Elsewhere`], by any thread.
+pub fn complete<J: Job>(job: J, token: J::Token<'_>, outcome: Outcome<J::Value, J::Failure>) {
+    let engine = Arc::clone(job.engine());
+    let is_handed_over = job.is_handed_over();
+    settle(job, token, outcome);
+    if is_handed_over {
+        engine.away.come_back();
+    }
+}
+
+fn settle<J: Job>(job: J, token: J::Token<'_>, outcome: Outcome<J::Value, J::Failure>) {
+    let result = match outcome {
+        Outcome::Value(value) => Ok(value),
+        Outcome::Failure(failure) => Err(failure),
+        Outcome::Cancelled => return end_as(&job, token, None, Ending::Cancelled),
+        Outcome::Elsewhere => unreachable!("a run that goes on has not ended"),
+    };
+    if job.task().view().is_series() {
+        end_series_run(job, token, result);
+    } else {
+        end(&job, token, result, false);
+    }
+}
+
+fn end_series_run<J: Job>(job: J, token: J::Token<'_>, result: Result<J::Value, J::Failure>) {
+    let engine = Arc::clone(job.engine());
+    let handle = job.share(token);
+    let task = handle.task();
+    let (now, failed) = (engine.now(), result.is_err());
+    let back = engine.timer.insert(
+        job,
+        |job| job.task().end_run(now, failed),
+        |job, key| {
+            job.task().set_key(key.to_bits().get());
+            job.task().wait_again()
+        },
+    );
+    note_lost(&engine.counters, task);
+    match back {
+        Ok(None) => {
+            if let Err(failure) = result {
+                handle.run_failed(token, failure);
+            }
+            task.notify_run();
+        }
+        // It was stopped, or this was its last run.
+        Ok(Some(job)) => end(&job, token, result, task.is_stopped()),
+        // The engine is closed. What would have gone on is cut short, and says so.
+        Err(Refused { job, .. }) => {
+            let goes_on = task.end_run(now, failed).is_some();
+            note_lost(&engine.counters, task);
+            end(&job, token, result, goes_on || task.is_stopped());
+        }
+    }
+}
+
+/// Ends a running task.
+fn end<J: Job>(job: &J, token: J::Token<'_>, result: Result<J::Value, J::Failure>, stopped: bool) {
+    match result {
+        // What a stopped series last returned is nobody's; that it failed is still news.
+        Ok(_) if stopped => end_as(job, token, None, Ending::Cancelled),
+        Err(failure) if stopped => {
+            job.run_failed(token, failure);
+            end_as(job, token, None, Ending::Cancelled);
+        }
+        Ok(value) => end_as(job, token, Some(Ok(value)), Ending::Finished),
+        Err(failure) => end_as(job, token, Some(Err(failure)), Ending::Failed),
+    }
+}
+
+fn end_as<J: Job>(
+    job: &J,
+    token: J::Token<'_>,
+    result: Option<Result<J::Value, J::Failure>>,
+    ending: Ending,
+) {
+    let counters = &job.engine().counters;
+    let counter = match ending {
+        Ending::Finished => &*counters.successful,
+        Ending::Failed => &counters.failed,
+        Ending::Cancelled => &counters.cancelled,
+    };
+    job.end(token, result);
+    count(counter, 1);
+    job.task().finish(ending);
+    job.ended(token);
+}
+
+/// Takes what is due from the timer thread to the queue.
+struct DueSink<J: Job> {
+    pool: Pool<J>,
+    counters: Arc<Counters>,
+    attic: Arc<Attic<J>>,
+}
+
+impl<J: Job> Sink<J> for DueSink<J> {
+    fn due(&self, now: Nanos, due: &mut Vec<Due<J>>, again: &mut Vec<(Nanos, J)>) {
+        /// When the system has no thread to spare, a due task asks again after this.
+        const RETRY: Nanos = 10_000_000;
+
+        let mut jobs = Vec::with_capacity(due.len());
+        let (mut urgent, mut over) = (Vec::new(), Vec::new());
+        for due in due.drain(..) {
+            match due.item.task().end_bare_run(now) {
+                Err(()) if due.item.task().is_urgent() => urgent.push(due.item),
+                Err(()) => jobs.push(due.item),
+                Ok(next) => {
+                    note_lost(&self.counters, due.item.task());
+                    match next {
+                        Some(deadline) => again.push((deadline, due.item)),
+                        None => over.push(due.item),
+                    }
+                }
+            }
+        }
+        if !jobs.is_empty() || !urgent.is_empty() {
+            let left = self.pool.push_due(jobs, urgent);
+            again.extend(left.into_iter().map(|job| (now.saturating_add(RETRY), job)));
+        }
+        if !over.is_empty() {
+            count(&self.counters.successful, over.len() as u64);
+            self.attic.put(over);
+        }
+    }
+
+    fn readmit(&self, job: &J, key: Key) -> bool {
+        job.task().set_key(key.to_bits().get());
+        job.task().view().phase() == Phase::Pending
+    }
+
+    fn refused(&self, jobs: Vec<J>) {
+        // The timer is closed: who closes it cancels a tick that has no need of a worker.
+        let is_tick = |job: &J| job.task().is_bare() && job.task().view().phase() == Phase::Pending;
+        let (ticks, jobs): (Vec<J>, Vec<J>) = jobs.into_iter().partition(is_tick);
+        self.attic.put(ticks);
+        // Cancelled meanwhile, and counted as husks: the queue is where husks are dropped. With no
+        // worker left they wait for a thread with a token.
+        let left = self.pool.push_due(jobs, Vec::new());
+        if !left.is_empty() {
+            self.attic.put(left);
+        }
+    }
+}
+
+/// Whether a wait for `runs` runs has got what it wanted. The count reached beats cancelled.
+///
+/// # Errors
+/// [`Error::Cancelled`], [`Error::Ended`].
+pub fn reached(view: View, runs: u64) -> Result<(), Error> {
+    if view.runs() >= runs {
+        Ok(())
+    } else if view.phase() == Phase::Cancelled {
+        Err(Error::Cancelled)
+    } else {
+        Err(Error::Ended { runs: view.runs() })
+    }
+}
