@@ -68,10 +68,12 @@ test-loom: ## the task and wake-up protocols under every interleaving
 .PHONY: test-all
 test-all: ## the Python tests on every supported interpreter that is installed
 	for version in 3.11 3.12 3.13; do \
-		python=$$(command -v python$$version) || \
-			python=$$(ls -d $$HOME/.pyenv/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
-		if [ -x "$$python" ]; then \
-			echo "== $$python"; \
+		for python in $$HOME/.pyenv/versions/$$version.*/bin/python python$$version; do \
+			if "$$python" -c '' 2>/dev/null; then break; fi; \
+			python=; \
+		done; \
+		if [ "$$python" ]; then \
+			echo "== $$version: $$python"; \
 			$(MAKE) --no-print-directory test-python PYTHON="$$python" VENV=.venv-$$version || exit 1; \
 		else \
 			echo "== $$version is not installed"; \
