@@ -574,6 +574,25 @@ def test_cancelling_the_handle_cancels_the_coroutine(run, pool):
     run(main())
 
 
+def test_cancelling_a_coroutine_that_its_loop_has_not_begun(run, pool, until):
+    """`cancel` says so when a coroutine is on its way to a loop that is busy."""
+
+    async def main():
+        ran = []
+
+        async def note():
+            ran.append(1)
+
+        task = pool.submit(note)
+        until(task.running)  # the worker has passed it on, and the loop, which waits here, has not
+        assert task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (task.cancelled(), ran) == (True, [])
+
+    run(main())
+
+
 def test_cancelling_the_handle_from_a_thread(run, pool):
     """`cancel` reaches a coroutine from any thread, and wakes a thread that waits."""
 

@@ -196,10 +196,12 @@ pub(super) fn in_context<R>(
     context: Option<&Kept>,
     f: impl FnOnce() -> PyResult<R>,
 ) -> PyResult<R> {
-    let context = match context {
-        Some(context) => context.bind(py).clone(),
-        // SAFETY: attached; the result is a new reference, or null with an exception set.
-        None => unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New())? },
+    let fresh; // it ends here, and with it whatever the callback has set
+    let context = if let Some(context) = context {
+        context.bind(py)
+    } else {
+        fresh = new_context(py)?;
+        fresh.bind(py)
     };
     // SAFETY: attached, and the object is a context: ours, or one that was checked at posting.
     check(py, unsafe { ffi::PyContext_Enter(context.as_ptr()) })?;

@@ -360,6 +360,13 @@ impl TaskBase {
             && !self.engine.is_inherited()
     }
 
+    /// Whether a run has been given to a loop that has not begun it.
+    fn is_on_its_way_to_a_loop(&self) -> bool {
+        let body = lock(&self.body);
+        let extras = body.extras.as_ref();
+        !self.is_handed_over && extras.is_some_and(|it| it.away && it.remote.is_none())
+    }
+
     fn state(&self) -> &'static str {
         let view = self.view();
         if view.is_over() && self.is_unpublished() {
@@ -449,7 +456,8 @@ impl TaskBase {
                         callback::call_method(remote.bind(py), intern!(py, "cancel"), ())?
                             .is_truthy()?
                     }
-                    None => false,
+                    // A coroutine that its loop has not begun: it is cancelled when it does.
+                    None => this.is_on_its_way_to_a_loop(),
                 };
                 Ok(found == Cancel::AfterRun || remote_cancelled)
             }
