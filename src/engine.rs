@@ -40,7 +40,7 @@ use crate::error::Error;
 use crate::fork::Birth;
 use crate::pool::{Pool, PoolCounts, PoolOptions, Refused, Runner};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parked, Parker, lock};
-use crate::task::{Cancel, Ending, Goal, Phase, Task, View};
+use crate::task::{Cancel, Ending, Goal, Phase, Task, View, Wakes};
 use crate::timer::{Sink, Timer};
 use crate::wheel::{Due, Key, Tiers};
 
@@ -381,7 +381,7 @@ impl<J: Job> Engine<J> {
                     }
                 }
                 OnFull::CallerRuns => {
-                    run(job, token);
+                    drop(run(job, token));
                     return Ok(());
                 }
             }
@@ -488,7 +488,7 @@ impl<J: Job> Engine<J> {
             return false;
         }
         let cleared = self.pool.note_husk(is_husk);
-        run_started(job.share(token), token);
+        run_started(job.share(token), token, &mut Wakes::default());
         drop(cleared);
         true
     }
@@ -534,7 +534,7 @@ impl<J: Job> Engine<J> {
         let queued = self.pool.close(false);
         for job in pending.iter().chain(&queued) {
             if job.task().start() {
-                end(job, token, Err(failure()), false);
+                end(job, token, Err(failure()), false, &mut Wakes::default());
             }
         }
         self.sweep(token);
@@ -660,16 +660,20 @@ fn note_lost(counters: &Counters, task: &Task) {
 
 /// Runs a job that was taken out of the queue, unless somebody was faster.
 ///
+/// Gives those who waited for it, for the runner to wake before its next run at the latest.
+///
 /// For runners; `token` proves that the thread may run callbacks.
-pub fn run<J: Job>(job: J, token: J::Token<'_>) {
+pub fn run<J: Job>(job: J, token: J::Token<'_>) -> Wakes {
+    let mut wakes = Wakes::default();
     if job.task().start() {
-        run_started(job, token);
+        run_started(job, token, &mut wakes);
     } else {
         job.engine().pool.forget_husk();
     }
+    wakes
 }
 
-fn run_started<J: Job>(job: J, token: J::Token<'_>) {
+fn run_started<J: Job>(job: J, token: J::Token<'_>, wakes: &mut Wakes) {
     let task = job.task();
     let is_series = task.view().is_series();
     if is_series {
@@ -689,7 +693,7 @@ fn run_started<J: Job>(job: J, token: J::Token<'_>) {
     match outcome {
         Outcome::Elsewhere => {} // and with it the task: this reference is no longer needed
         outcome if is_handed_over => complete(job, token, outcome),
-        outcome => settle(job, token, outcome),
+        outcome => settle(job, token, outcome, wakes),
     }
 }
 
@@ -697,27 +701,37 @@ fn run_started<J: Job>(job: J, token: J::Token<'_>) {
 pub fn complete<J: Job>(job: J, token: J::Token<'_>, outcome: Outcome<J::Value, J::Failure>) {
     let engine = Arc::clone(job.engine());
     let is_handed_over = job.is_handed_over();
-    settle(job, token, outcome);
+    settle(job, token, outcome, &mut Wakes::default());
     if is_handed_over {
         engine.away.come_back();
     }
 }
 
-fn settle<J: Job>(job: J, token: J::Token<'_>, outcome: Outcome<J::Value, J::Failure>) {
+fn settle<J: Job>(
+    job: J,
+    token: J::Token<'_>,
+    outcome: Outcome<J::Value, J::Failure>,
+    wakes: &mut Wakes,
+) {
     let result = match outcome {
         Outcome::Value(value) => Ok(value),
         Outcome::Failure(failure) => Err(failure),
-        Outcome::Cancelled => return end_as(&job, token, None, Ending::Cancelled),
+        Outcome::Cancelled => return end_as(&job, token, None, Ending::Cancelled, wakes),
         Outcome::Elsewhere => unreachable!("a run that goes on has not ended"),
     };
     if job.task().view().is_series() {
-        end_series_run(job, token, result);
+        end_series_run(job, token, result, wakes);
     } else {
-        end(&job, token, result, false);
+        end(&job, token, result, false, wakes);
     }
 }
 
-fn end_series_run<J: Job>(job: J, token: J::Token<'_>, result: Result<J::Value, J::Failure>) {
+fn end_series_run<J: Job>(
+    job: J,
+    token: J::Token<'_>,
+    result: Result<J::Value, J::Failure>,
+    wakes: &mut Wakes,
+) {
     let engine = Arc::clone(job.engine());
     let handle = job.share(token);
     let task = handle.task();
@@ -739,27 +753,33 @@ fn end_series_run<J: Job>(job: J, token: J::Token<'_>, result: Result<J::Value, 
             task.notify_run();
         }
         // It was stopped, or this was its last run.
-        Ok(Some(job)) => end(&job, token, result, task.is_stopped()),
+        Ok(Some(job)) => end(&job, token, result, task.is_stopped(), wakes),
         // The engine is closed. What would have gone on is cut short, and says so.
         Err(Refused { job, .. }) => {
             let goes_on = task.end_run(now, failed).is_some();
             note_lost(&engine.counters, task);
-            end(&job, token, result, goes_on || task.is_stopped());
+            end(&job, token, result, goes_on || task.is_stopped(), wakes);
         }
     }
 }
 
 /// Ends a running task.
-fn end<J: Job>(job: &J, token: J::Token<'_>, result: Result<J::Value, J::Failure>, stopped: bool) {
+fn end<J: Job>(
+    job: &J,
+    token: J::Token<'_>,
+    result: Result<J::Value, J::Failure>,
+    stopped: bool,
+    wakes: &mut Wakes,
+) {
     match result {
         // What a stopped series last returned is nobody's; that it failed is still news.
-        Ok(_) if stopped => end_as(job, token, None, Ending::Cancelled),
+        Ok(_) if stopped => end_as(job, token, None, Ending::Cancelled, wakes),
         Err(failure) if stopped => {
             job.run_failed(token, failure);
-            end_as(job, token, None, Ending::Cancelled);
+            end_as(job, token, None, Ending::Cancelled, wakes);
         }
-        Ok(value) => end_as(job, token, Some(Ok(value)), Ending::Finished),
-        Err(failure) => end_as(job, token, Some(Err(failure)), Ending::Failed),
+        Ok(value) => end_as(job, token, Some(Ok(value)), Ending::Finished, wakes),
+        Err(failure) => end_as(job, token, Some(Err(failure)), Ending::Failed, wakes),
     }
 }
 
@@ -768,6 +788,7 @@ fn end_as<J: Job>(
     token: J::Token<'_>,
     result: Option<Result<J::Value, J::Failure>>,
     ending: Ending,
+    wakes: &mut Wakes,
 ) {
     let counters = &job.engine().counters;
     let counter = match ending {
@@ -777,7 +798,10 @@ fn end_as<J: Job>(
     };
     job.end(token, result);
     count(counter, 1);
-    job.task().finish(ending);
+    job.task().finish(ending, wakes);
+    if job.task().is_watched() {
+        wakes.now(); // what comes next may take any time
+    }
     job.ended(token);
 }
 

@@ -882,6 +882,24 @@ impl<J: Send + 'static> Worker<J> {
     /// again before it calls [`take`](Self::take): a worker on its way owns no job, so none is
     /// stranded with it.
     pub fn wait(&self) -> bool {
+        self.wait_then(|| ())
+    }
+
+    /// Like [`wait`](Self::wait), and calls `then` once, before it sleeps and after this worker can be
+    /// summoned: for what may lead to a push, which would otherwise start another worker.
+    pub fn wait_then(&self, then: impl FnOnce()) -> bool {
+        let mut then = Some(then);
+        let mut once = || {
+            if let Some(then) = then.take() {
+                then();
+            }
+        };
+        let goes_on = self.wait_and(&mut once);
+        once(); // where it has not come to sleep
+        goes_on
+    }
+
+    fn wait_and(&self, seated: &mut dyn FnMut()) -> bool {
         let shared = &self.pool.shared;
         if shared.birth.is_inherited() {
             return false; // this thread has forked inside a job: the pool is the parent's
@@ -913,6 +931,7 @@ impl<J: Send + 'static> Worker<J> {
             let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
             state.idle.push(Arc::clone(&self.seat));
             drop(state);
+            seated();
             let parked = loop {
                 match self.seat.parker.park(deadline) {
                     Parked::Interrupted => {} // signals are the main thread's

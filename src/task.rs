@@ -200,6 +200,36 @@ pub struct Task {
     more: Mutex<Option<Box<More>>>,
 }
 
+/// Those whose wait is over and who have not been woken: dropping it wakes them.
+///
+/// Waking a thread takes its waker some 4 µs, and where the waker holds an interpreter's lock, all
+/// that the other can do is wait for it. So who runs a task may keep this until it lets go, but not
+/// into another run, which may take any time.
+#[derive(Default)]
+#[must_use = "dropping it wakes those who wait"]
+pub struct Wakes(Vec<Arc<dyn Wake>>);
+
+impl Wakes {
+    /// Wakes everyone now.
+    pub fn now(&mut self) {
+        for waiter in self.0.drain(..) {
+            waiter.wake();
+        }
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.now();
+    }
+}
+
+impl fmt::Debug for Wakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Wakes").field(&self.0.len()).finish()
+    }
+}
+
 #[derive(Default)]
 struct More {
     waiters: Vec<(Goal, Arc<dyn Wake>)>,
@@ -334,7 +364,7 @@ impl Task {
 
     /// Running → over, with one run more. Called by the running thread, once, after it has put away
     /// the result.
-    pub(crate) fn finish(&self, ending: Ending) {
+    pub(crate) fn finish(&self, ending: Ending, wakes: &mut Wakes) {
         let phase = match ending {
             Ending::Finished => FINISHED,
             Ending::Failed => FAILED,
@@ -344,7 +374,7 @@ impl Task {
             debug_assert_eq!(word & PHASE, RUNNING, "finishes, word {word:#x}");
             Some((word & !PHASE | phase) + ONE_RUN)
         });
-        self.notify(old.expect("every word was accepted"));
+        self.collect(old.expect("every word was accepted"), wakes);
     }
 
     /// Whether it has no callback.
@@ -527,29 +557,28 @@ impl Task {
 
     /// Step 5 of "Finish against wait"; `old` is the word before the change.
     fn notify(&self, old: u64) {
+        self.collect(old, &mut Wakes::default());
+    }
+
+    /// [`notify`](Self::notify), but for the wake-ups themselves.
+    fn collect(&self, old: u64, wakes: &mut Wakes) {
         if old & WAITED == 0 {
             return;
         }
-        let mut met = Vec::new();
-        {
-            let mut more = lock(&self.more);
-            let view = self.view();
-            if let Some(more) = more.as_mut() {
-                more.waiters.retain(|(goal, waiter)| {
-                    let is_met = goal.is_met_by(view);
-                    if is_met {
-                        met.push(Arc::clone(waiter));
-                    }
-                    !is_met
-                });
-                if more.waiters.is_empty() {
-                    // Under the lock, so no subscriber is between its push and its fetch_or.
-                    self.word.fetch_and(!WAITED, Ordering::Relaxed);
+        let mut more = lock(&self.more);
+        let view = self.view();
+        if let Some(more) = more.as_mut() {
+            more.waiters.retain(|(goal, waiter)| {
+                let is_met = goal.is_met_by(view);
+                if is_met {
+                    wakes.0.push(Arc::clone(waiter));
                 }
+                !is_met
+            });
+            if more.waiters.is_empty() {
+                // Under the lock, so no subscriber is between its push and its fetch_or.
+                self.word.fetch_and(!WAITED, Ordering::Relaxed);
             }
-        }
-        for waiter in met {
-            waiter.wake();
         }
     }
 
@@ -591,7 +620,7 @@ mod tests {
         assert!(!task.start());
         assert_eq!(task.view().phase(), Phase::Running);
         assert_eq!(task.end_run(0, false), None);
-        task.finish(Ending::Finished);
+        task.finish(Ending::Finished, &mut Wakes::default());
         assert_eq!(
             (task.view().phase(), task.view().runs()),
             (Phase::Finished, 1)
@@ -619,7 +648,7 @@ mod tests {
         assert!(!task.view().cancel_requested());
         assert_eq!(task.stop(true), Cancel::Running);
         assert!(task.view().cancel_requested());
-        task.finish(Ending::Finished);
+        task.finish(Ending::Finished, &mut Wakes::default());
         assert_eq!(task.view().phase(), Phase::Finished);
     }
 
@@ -637,7 +666,7 @@ mod tests {
         assert_eq!(task.stop(false), Cancel::AfterRun);
         assert_eq!(task.end_run(4_000_000, false), None);
         assert!(!task.wait_again());
-        task.finish(Ending::Cancelled);
+        task.finish(Ending::Cancelled, &mut Wakes::default());
         assert_eq!(
             (task.view().phase(), task.view().runs()),
             (Phase::Cancelled, 4)
@@ -725,7 +754,7 @@ mod loom_tests {
                 thread::spawn(move || {
                     let started = task.start();
                     if started {
-                        task.finish(Ending::Finished);
+                        task.finish(Ending::Finished, &mut Wakes::default());
                     }
                     started
                 })
@@ -761,7 +790,7 @@ mod loom_tests {
             task.start();
             let worker = {
                 let task = Arc::clone(&task);
-                thread::spawn(move || task.finish(Ending::Finished))
+                thread::spawn(move || task.finish(Ending::Finished, &mut Wakes::default()))
             };
             let view = task.wait(Goal::Over, None, &mut || false).unwrap();
             assert_eq!(view.runs(), 1);
@@ -800,7 +829,7 @@ mod loom_tests {
                         task.notify_run();
                         false
                     } else {
-                        task.finish(Ending::Cancelled);
+                        task.finish(Ending::Cancelled, &mut Wakes::default());
                         true
                     }
                 })

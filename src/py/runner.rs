@@ -30,6 +30,7 @@ use crate::engine::{self, Engine};
 use crate::fork::Birth;
 use crate::pool::{Runner, Worker};
 use crate::sync::Parker;
+use crate::task::Wakes;
 
 /// How long a worker holds the interpreter before it offers it to others. A fifth of CPython's
 /// switch interval: whoever waits is served well before it would have to ask.
@@ -149,8 +150,9 @@ impl Runner for PyRunner {
             Hooks::register_thread(py, &worker.name());
             if self.initialize(py) {
                 let pause = Parker::new();
-                while py.detach(|| worker.wait()) {
-                    run_batch(py, worker, &pause);
+                let mut wakes = Wakes::default();
+                while py.detach(|| worker.wait_then(|| wakes.now())) {
+                    wakes = run_batch(py, worker, &pause);
                 }
             }
             if birth.is_inherited() {
@@ -176,17 +178,24 @@ pub(super) fn is_worker() -> bool {
     IS_WORKER.get()
 }
 
-/// Runs jobs until the queue is empty.
-fn run_batch(py: Python<'_>, worker: &Worker<PyJob>, pause: &Parker) {
+/// Runs jobs until the queue is empty; gives those who waited for the last, to be woken once the
+/// interpreter is free for them.
+fn run_batch(py: Python<'_>, worker: &Worker<PyJob>, pause: &Parker) -> Wakes {
     let mut since = Instant::now();
     let mut jobs = 0;
+    let mut wakes = Wakes::default();
     while let Some(job) = worker.take() {
-        engine::run(job, py);
+        wakes.now();
+        wakes = engine::run(job, py);
         jobs += 1;
         if jobs % JOBS_PER_LOOK == 0 && since.elapsed() >= SLICE {
-            py.detach(|| pause.park(Instant::now().checked_add(GAP)));
+            py.detach(|| {
+                wakes.now();
+                pause.park(Instant::now().checked_add(GAP))
+            });
             worker.yielded();
             since = Instant::now();
         }
     }
+    wakes
 }

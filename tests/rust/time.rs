@@ -957,7 +957,7 @@ impl Runner for BareRunner {
     fn work(&self, worker: &Worker<Bare>) {
         while worker.wait() {
             while let Some(job) = worker.take() {
-                let _ = catch_unwind(AssertUnwindSafe(|| run(job, ())));
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(run(job, ()))));
             }
         }
     }
