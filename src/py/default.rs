@@ -13,8 +13,9 @@ use pyo3::types::{PyDict, PyTuple};
 use super::callback;
 use super::convert::{self, Least};
 use super::hooks::Hooks;
+use super::job;
 use super::pool::{Extra, PoolBase};
-use super::task::{self, TaskBase, interrupted};
+use super::task::{TaskBase, interrupted};
 use crate::fork::Birth;
 use crate::sync::{Mutex, Parked, Parker, lock};
 
@@ -241,7 +242,7 @@ pub(super) fn sleep(py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<()> {
 /// True
 #[pyfunction]
 pub(super) fn current_task(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
-    task::current(py)
+    job::current(py)
 }
 
 /// Raise `CancelledError` if the task whose callback this is called from was asked to give up.
@@ -250,5 +251,5 @@ pub(super) fn current_task(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
 /// them fails. Outside of callbacks it does nothing. It takes a few nanoseconds.
 #[pyfunction]
 pub(super) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
-    task::check_cancelled(py)
+    job::check_cancelled(py)
 }

@@ -3,6 +3,7 @@
 //! | file           | what it is                                                       |
 //! |----------------|------------------------------------------------------------------|
 //! | `task.rs`      | `TaskBase`, the native half of `AsyncTask`                       |
+//! | `job.rs`       | `PyJob`, a handle on its way, and what a run does to it          |
 //! | `pool.rs`      | `PoolBase`, the native half of `AsyncTaskPool`                   |
 //! | `runner.rs`    | a worker's life: attach once, run, yield                         |
 //! | `options.rs`   | `DelayTask`, `IntervalTask`, `IntervalWithDelayTask`             |
@@ -36,6 +37,7 @@ mod errors;
 mod exit;
 mod gate;
 mod hooks;
+mod job;
 mod options;
 mod pool;
 mod runner;

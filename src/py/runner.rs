@@ -25,7 +25,7 @@ use super::callback::{self, Kept};
 use super::errors::BrokenPool;
 use super::gate;
 use super::hooks::Hooks;
-use super::task::PyJob;
+use super::job::PyJob;
 use crate::engine::{self, Engine};
 use crate::fork::Birth;
 use crate::pool::{Runner, Worker};

@@ -1,4 +1,4 @@
-//! `TaskBase`, the native half of `AsyncTask`, and the [`Job`] behind it.
+//! `TaskBase`, the native half of `AsyncTask`.
 //!
 //! A handle is one Python object. Queue and wheel hold a reference to that object and nothing else,
 //! so a post is one allocation. The public class is `class AsyncTask(TaskBase, Future)` with empty
@@ -8,8 +8,7 @@
 //!
 //! The body's lock is a leaf: nothing of Python's is called, and nothing dropped, under it.
 
-use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -18,15 +17,15 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
-use pyo3::{PyTraverseError, PyVisit, ffi};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::callback::{self, Kept};
 use super::convert::{self, Least};
-use super::errors::{BrokenPool, CancelledError, InvalidStateError};
+use super::errors::InvalidStateError;
 use super::hooks::Hooks;
-use super::runner;
+use super::job::{PyJob, call_done_callback, current, is_in_run};
 use crate::clock::nanos;
-use crate::engine::{self, Engine, Job, Outcome};
+use crate::engine::{self, Engine, Outcome};
 use crate::error::Error;
 use crate::sync::{Mutex, lock};
 use crate::task::{Cancel, Goal, Phase, Task, View};
@@ -37,11 +36,6 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 thread_local! {
     /// The handle whose `__new__` is about to run; see [`new_task`].
     static NEW: RefCell<Option<TaskBase>> = const { RefCell::new(None) };
-    /// The task whose callback this thread is in; null outside of callbacks. Borrowed from the
-    /// frame that runs it, which outlives every use.
-    static CURRENT: Cell<*mut ffi::PyObject> = const { Cell::new(std::ptr::null_mut()) };
-    /// All the tasks whose callbacks this thread is in: one that waits for another may run it.
-    static IN_RUN: RefCell<Vec<*mut ffi::PyObject>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What is to be called.
@@ -54,7 +48,7 @@ pub(super) struct Call {
 }
 
 /// What a task has, by where it stands.
-enum Stage {
+pub(super) enum Stage {
     /// It is pending.
     Call(Call),
     /// It has no callback, is in a run, or was cancelled.
@@ -67,13 +61,13 @@ enum Stage {
 
 /// What few tasks have.
 #[derive(Default)]
-struct Extras {
+pub(super) struct Extras {
     name: Option<Py<PyString>>,
-    callbacks: Vec<Kept>,
+    pub(super) callbacks: Vec<Kept>,
     /// Who runs the callback, if that is not a worker of the pool.
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// A run is going on there.
-    away: bool,
+    pub(super) away: bool,
     /// What that run can be cancelled by.
     remote: Option<Kept>,
     /// The `_condition` and `_waiters` of a `Future`, made when somebody looks; see
@@ -93,22 +87,22 @@ pub(super) struct Place {
     pub(super) is_awaited: bool,
 }
 
-struct Body {
-    stage: Stage,
-    extras: Option<Box<Extras>>,
+pub(super) struct Body {
+    pub(super) stage: Stage,
+    pub(super) extras: Option<Box<Extras>>,
 }
 
 /// The native half of `AsyncTask`; see there for what its methods promise.
 #[pyclass(frozen, subclass, weakref, module = "asynctask._asynctask")]
 pub(crate) struct TaskBase {
-    task: Task,
+    pub(super) task: Task,
     pub(super) engine: Arc<Engine<PyJob>>,
     number: u64,
-    body: Mutex<Body>,
+    pub(super) body: Mutex<Body>,
     /// Somebody has seen the failure, or it has been logged.
-    seen: AtomicBool,
+    pub(super) seen: AtomicBool,
     /// It has a [`Place`] that is awaited.
-    is_handed_over: bool,
+    pub(super) is_handed_over: bool,
 }
 
 /// Makes a handle.
@@ -154,22 +148,6 @@ pub(super) fn new_task(
         let object = new(class, args.as_ptr(), std::ptr::null_mut());
         Ok(Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked())
     }
-}
-
-/// Whether the calling thread is in the task's callback, directly or below another's.
-fn is_in_run(task: &Bound<'_, TaskBase>) -> bool {
-    IN_RUN.with_borrow(|in_run| in_run.contains(&task.as_ptr()))
-}
-
-/// The task whose callback the calling thread is in.
-pub(super) fn current(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
-    let current = CURRENT.get();
-    if current.is_null() {
-        return None;
-    }
-    // SAFETY: set by `call` below to an object that the same thread keeps alive until it has set
-    // the cell back, and that is a `TaskBase`.
-    Some(unsafe { Bound::from_borrowed_ptr(py, current).cast_into_unchecked() })
 }
 
 impl TaskBase {
@@ -298,7 +276,7 @@ impl TaskBase {
     }
 
     /// Takes the mark that a run is going on elsewhere; only who gets it may end the run.
-    fn take_away(&self) -> bool {
+    pub(super) fn take_away(&self) -> bool {
         self.with_extras(|extras| std::mem::take(&mut extras.away))
     }
 
@@ -327,7 +305,7 @@ impl TaskBase {
     /// nothing changes under their eyes, `_state` goes on to show it as pending until whoever comes
     /// first has published the end, under the condition: the thread that ended it, or one that is
     /// about to acquire the condition to look.
-    fn publish(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(super) fn publish(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let condition = this.with_extras(|e| e.condition.as_ref().map(|c| c.clone_ref(py)));
@@ -872,46 +850,18 @@ impl Drop for TaskBase {
     }
 }
 
-fn call_done_callback(task: &Bound<'_, TaskBase>, done: &Bound<'_, PyAny>) {
+/// Does for `concurrent.futures.wait` and `as_completed` what a `Future` does when it ends, under its
+/// condition.
+fn tell_waiters<'py>(task: &Bound<'py, TaskBase>, waiters: &Bound<'py, PyList>) -> PyResult<()> {
     let py = task.py();
-    let args = PyTuple::new(py, [task]);
-    match args.and_then(|args| callback::call(done, &args, None)) {
-        Ok(value) => drop(Kept::from(value)),
-        Err(error) => Hooks::log_callback(py, task.as_any(), &error),
-    }
-}
-
-/// The task whose callback waits while another one's runs; made current again on drop.
-struct Outer {
-    own: *mut ffi::PyObject,
-    outer: *mut ffi::PyObject,
-}
-
-impl Outer {
-    fn enter(task: &Bound<'_, TaskBase>) -> Self {
-        IN_RUN.with_borrow_mut(|in_run| in_run.push(task.as_ptr()));
-        Self {
-            own: task.as_ptr(),
-            outer: CURRENT.replace(task.as_ptr()),
-        }
-    }
-}
-
-impl Drop for Outer {
-    fn drop(&mut self) {
-        IN_RUN.with_borrow_mut(|in_run| {
-            if let Some(place) = in_run.iter().rposition(|&task| task == self.own) {
-                in_run.remove(place);
-            }
-        });
-        // Greenlets end in any order. Then who was the outer one may be gone, and nobody is current.
-        let is_innermost = CURRENT.get() == self.own;
-        CURRENT.set(if is_innermost {
-            self.outer
-        } else {
-            std::ptr::null_mut()
-        });
-    }
+    let method = match task.get().view().phase() {
+        Phase::Cancelled => intern!(py, "add_cancelled"),
+        Phase::Failed => intern!(py, "add_exception"),
+        _ => intern!(py, "add_result"),
+    };
+    waiters
+        .iter()
+        .try_for_each(|waiter| callback::call_method(&waiter, method, (task,)).map(drop))
 }
 
 /// A worker lent to the pools of a callback that is about to wait by way of the standard library,
@@ -938,200 +888,4 @@ pub(super) fn _lend(py: Python<'_>) -> Option<Loan> {
     }
     std::mem::forget(engine.pool().lend());
     Some(Loan { engine })
-}
-
-/// A reference to a handle, as queue and wheel hold it. Dropped attached, like every Python object.
-pub(crate) struct PyJob(pub(super) Kept<TaskBase>);
-
-impl PyJob {
-    fn base(&self) -> &TaskBase {
-        self.0.get()
-    }
-}
-
-impl Job for PyJob {
-    type Token<'a> = Python<'a>;
-    type Value = Kept;
-    type Failure = PyErr;
-
-    fn task(&self) -> &Task {
-        &self.base().task
-    }
-
-    fn engine(&self) -> &Arc<Engine<Self>> {
-        &self.base().engine
-    }
-
-    fn share(&self, py: Python<'_>) -> Self {
-        Self(self.0.clone_ref(py).into())
-    }
-
-    fn is_handed_over(&self) -> bool {
-        self.base().is_handed_over
-    }
-
-    fn call(&self, py: Python<'_>) -> Outcome<Kept, PyErr> {
-        let base = self.base();
-        let stage = {
-            let mut body = lock(&base.body);
-            if body
-                .extras
-                .as_ref()
-                .is_some_and(|extras| extras.place.is_some())
-            {
-                drop(body);
-                return self.call_elsewhere(py);
-            }
-            std::mem::replace(&mut body.stage, Stage::Empty)
-        };
-        let Stage::Call(call) = stage else {
-            return Outcome::Value(py.None().into());
-        };
-        let outer = Outer::enter(self.0.bind(py));
-        let result = callback::in_context(py, call.context.as_ref(), || {
-            let kwargs = call.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
-            callback::call(call.callback.bind(py), call.args.bind(py), kwargs)
-        });
-        drop(outer);
-        if base.engine.is_inherited() && CURRENT.get().is_null() && runner::is_worker() {
-            // The callback has forked, and this is the child: below there is only the parent's.
-            Hooks::end_child(py, result.as_ref().err());
-        }
-        if base.view().is_series() {
-            lock(&base.body).stage = Stage::Call(call);
-        } else {
-            drop(call);
-        }
-        match result {
-            Ok(value) => Outcome::Value(value.into()),
-            Err(error) => Outcome::Failure(error),
-        }
-    }
-
-    fn panicked(&self, _py: Python<'_>, payload: Box<dyn Any + Send>) -> PyErr {
-        let text = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no text".to_owned());
-        BrokenPool::new_err(format!("the run of a task panicked: {text}"))
-    }
-
-    fn run_failed(&self, py: Python<'_>, failure: PyErr) {
-        let name = self.base().shown_name(py);
-        let error = Kept::from(failure.into_value(py));
-        Hooks::log_run(py, &name, error.bind(py).as_any());
-    }
-
-    fn end(&self, py: Python<'_>, result: Option<PyResult<Kept>>) {
-        let base = self.base();
-        let stage = match result {
-            None => Stage::Empty,
-            Some(Ok(value)) => Stage::Value(value),
-            Some(Err(error)) => {
-                if base.view().is_series() {
-                    self.run_failed(py, error.clone_ref(py));
-                    base.seen.store(true, Ordering::Relaxed);
-                }
-                Stage::Error(error.into_value(py).into_any().into())
-            }
-        };
-        let old = std::mem::replace(&mut lock(&base.body).stage, stage);
-        drop(old);
-    }
-
-    fn ended(&self, py: Python<'_>) {
-        let base = self.base();
-        if !base.task.is_watched() {
-            return;
-        }
-        let callbacks = {
-            let mut body = lock(&base.body);
-            let Some(extras) = &mut body.extras else {
-                return;
-            };
-            std::mem::take(&mut extras.callbacks)
-        };
-        let task = self.0.bind(py);
-        if let Err(error) = TaskBase::publish(task) {
-            callback::unraisable(py, error, Some(task.as_any()));
-        }
-        for callback in callbacks {
-            call_done_callback(task, callback.bind(py));
-        }
-    }
-}
-
-impl PyJob {
-    /// Starts a run that goes on elsewhere. The callback of a series stays with the task meanwhile.
-    fn call_elsewhere(&self, py: Python<'_>) -> Outcome<Kept, PyErr> {
-        let task = self.0.bind(py);
-        let start = || {
-            let mut once = None;
-            let (starter, args) = {
-                let mut body = lock(&self.base().body);
-                let Body {
-                    stage: Stage::Call(call),
-                    extras: Some(extras),
-                } = &mut *body
-                else {
-                    return Ok(false);
-                };
-                let Some(place) = &extras.place else {
-                    return Ok(false);
-                };
-                extras.away = true;
-                let args = (
-                    task.clone(),
-                    call.callback.clone_ref(py),
-                    call.args.clone_ref(py),
-                    call.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
-                    call.context.as_ref().map(|context| context.clone_ref(py)),
-                );
-                let starter = place.starter.clone_ref(py);
-                if !self.base().task.view().is_series() {
-                    // Whatever a coroutine function holds, its loop for one, is not the handle's.
-                    once = Some(std::mem::replace(&mut body.stage, Stage::Empty));
-                }
-                (starter, args)
-            };
-            drop(once);
-            let start = starter.bind(py).getattr("start")?;
-            drop(Kept::from(callback::call(
-                &start,
-                &args.into_pyobject(py)?,
-                None,
-            )?));
-            Ok::<_, PyErr>(true)
-        };
-        match start() {
-            Ok(true) => Outcome::Elsewhere,
-            Ok(false) => Outcome::Value(py.None().into()),
-            // If it was started after all, it has been, or will be, ended from there.
-            Err(_) if !self.base().take_away() => Outcome::Elsewhere,
-            Err(error) => Outcome::Failure(error),
-        }
-    }
-}
-
-/// Does for `concurrent.futures.wait` and `as_completed` what a `Future` does when it ends, under its
-/// condition.
-fn tell_waiters<'py>(task: &Bound<'py, TaskBase>, waiters: &Bound<'py, PyList>) -> PyResult<()> {
-    let py = task.py();
-    let method = match task.get().view().phase() {
-        Phase::Cancelled => intern!(py, "add_cancelled"),
-        Phase::Failed => intern!(py, "add_exception"),
-        _ => intern!(py, "add_result"),
-    };
-    waiters
-        .iter()
-        .try_for_each(|waiter| callback::call_method(&waiter, method, (task,)).map(drop))
-}
-
-/// The running task's wish that it give up, as an exception.
-pub(super) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
-    match current(py) {
-        Some(task) if task.get().view().cancel_requested() => Err(CancelledError::new_err(())),
-        _ => Ok(()),
-    }
 }

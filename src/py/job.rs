@@ -1,0 +1,270 @@
+//! [`PyJob`]: a handle on its way through queue, wheel and workers, and what a run does to it.
+//!
+//! Owned by whoever holds the task at the moment. It says how a callback is called, here or
+//! elsewhere, and where its result goes; when and where is the engine's to say.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::callback::{self, Kept};
+use super::errors::{BrokenPool, CancelledError};
+use super::hooks::Hooks;
+use super::runner;
+use super::task::{Body, Stage, TaskBase};
+use crate::engine::{Engine, Job, Outcome};
+use crate::sync::lock;
+use crate::task::Task;
+
+thread_local! {
+    /// The task whose callback this thread is in; null outside of callbacks. Borrowed from the
+    /// frame that runs it, which outlives every use.
+    static CURRENT: Cell<*mut ffi::PyObject> = const { Cell::new(std::ptr::null_mut()) };
+    /// All the tasks whose callbacks this thread is in: one that waits for another may run it.
+    static IN_RUN: RefCell<Vec<*mut ffi::PyObject>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether the calling thread is in the task's callback, directly or below another's.
+pub(super) fn is_in_run(task: &Bound<'_, TaskBase>) -> bool {
+    IN_RUN.with_borrow(|in_run| in_run.contains(&task.as_ptr()))
+}
+
+/// The task whose callback the calling thread is in.
+pub(super) fn current(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
+    let current = CURRENT.get();
+    if current.is_null() {
+        return None;
+    }
+    // SAFETY: set by `call` below to an object that the same thread keeps alive until it has set
+    // the cell back, and that is a `TaskBase`.
+    Some(unsafe { Bound::from_borrowed_ptr(py, current).cast_into_unchecked() })
+}
+
+/// The task whose callback waits while another one's runs; made current again on drop.
+struct Outer {
+    own: *mut ffi::PyObject,
+    outer: *mut ffi::PyObject,
+}
+
+impl Outer {
+    fn enter(task: &Bound<'_, TaskBase>) -> Self {
+        IN_RUN.with_borrow_mut(|in_run| in_run.push(task.as_ptr()));
+        Self {
+            own: task.as_ptr(),
+            outer: CURRENT.replace(task.as_ptr()),
+        }
+    }
+}
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        IN_RUN.with_borrow_mut(|in_run| {
+            if let Some(place) = in_run.iter().rposition(|&task| task == self.own) {
+                in_run.remove(place);
+            }
+        });
+        // Greenlets end in any order. Then who was the outer one may be gone, and nobody is current.
+        let is_innermost = CURRENT.get() == self.own;
+        CURRENT.set(if is_innermost {
+            self.outer
+        } else {
+            std::ptr::null_mut()
+        });
+    }
+}
+
+/// A reference to a handle, as queue and wheel hold it. Dropped attached, like every Python object.
+pub(crate) struct PyJob(pub(super) Kept<TaskBase>);
+
+impl PyJob {
+    fn base(&self) -> &TaskBase {
+        self.0.get()
+    }
+}
+
+impl Job for PyJob {
+    type Token<'a> = Python<'a>;
+    type Value = Kept;
+    type Failure = PyErr;
+
+    fn task(&self) -> &Task {
+        &self.base().task
+    }
+
+    fn engine(&self) -> &Arc<Engine<Self>> {
+        &self.base().engine
+    }
+
+    fn share(&self, py: Python<'_>) -> Self {
+        Self(self.0.clone_ref(py).into())
+    }
+
+    fn is_handed_over(&self) -> bool {
+        self.base().is_handed_over
+    }
+
+    fn call(&self, py: Python<'_>) -> Outcome<Kept, PyErr> {
+        let base = self.base();
+        let stage = {
+            let mut body = lock(&base.body);
+            if body
+                .extras
+                .as_ref()
+                .is_some_and(|extras| extras.place.is_some())
+            {
+                drop(body);
+                return self.call_elsewhere(py);
+            }
+            std::mem::replace(&mut body.stage, Stage::Empty)
+        };
+        let Stage::Call(call) = stage else {
+            return Outcome::Value(py.None().into());
+        };
+        let outer = Outer::enter(self.0.bind(py));
+        let result = callback::in_context(py, call.context.as_ref(), || {
+            let kwargs = call.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
+            callback::call(call.callback.bind(py), call.args.bind(py), kwargs)
+        });
+        drop(outer);
+        if base.engine.is_inherited() && CURRENT.get().is_null() && runner::is_worker() {
+            // The callback has forked, and this is the child: below there is only the parent's.
+            Hooks::end_child(py, result.as_ref().err());
+        }
+        if base.view().is_series() {
+            lock(&base.body).stage = Stage::Call(call);
+        } else {
+            drop(call);
+        }
+        match result {
+            Ok(value) => Outcome::Value(value.into()),
+            Err(error) => Outcome::Failure(error),
+        }
+    }
+
+    fn panicked(&self, _py: Python<'_>, payload: Box<dyn Any + Send>) -> PyErr {
+        let text = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no text".to_owned());
+        BrokenPool::new_err(format!("the run of a task panicked: {text}"))
+    }
+
+    fn run_failed(&self, py: Python<'_>, failure: PyErr) {
+        let name = self.base().shown_name(py);
+        let error = Kept::from(failure.into_value(py));
+        Hooks::log_run(py, &name, error.bind(py).as_any());
+    }
+
+    fn end(&self, py: Python<'_>, result: Option<PyResult<Kept>>) {
+        let base = self.base();
+        let stage = match result {
+            None => Stage::Empty,
+            Some(Ok(value)) => Stage::Value(value),
+            Some(Err(error)) => {
+                if base.view().is_series() {
+                    self.run_failed(py, error.clone_ref(py));
+                    base.seen.store(true, Ordering::Relaxed);
+                }
+                Stage::Error(error.into_value(py).into_any().into())
+            }
+        };
+        let old = std::mem::replace(&mut lock(&base.body).stage, stage);
+        drop(old);
+    }
+
+    fn ended(&self, py: Python<'_>) {
+        let base = self.base();
+        if !base.task.is_watched() {
+            return;
+        }
+        let callbacks = {
+            let mut body = lock(&base.body);
+            let Some(extras) = &mut body.extras else {
+                return;
+            };
+            std::mem::take(&mut extras.callbacks)
+        };
+        let task = self.0.bind(py);
+        if let Err(error) = TaskBase::publish(task) {
+            callback::unraisable(py, error, Some(task.as_any()));
+        }
+        for callback in callbacks {
+            call_done_callback(task, callback.bind(py));
+        }
+    }
+}
+
+impl PyJob {
+    /// Starts a run that goes on elsewhere. The callback of a series stays with the task meanwhile.
+    fn call_elsewhere(&self, py: Python<'_>) -> Outcome<Kept, PyErr> {
+        let task = self.0.bind(py);
+        let start = || {
+            let mut once = None;
+            let (starter, args) = {
+                let mut body = lock(&self.base().body);
+                let Body {
+                    stage: Stage::Call(call),
+                    extras: Some(extras),
+                } = &mut *body
+                else {
+                    return Ok(false);
+                };
+                let Some(place) = &extras.place else {
+                    return Ok(false);
+                };
+                extras.away = true;
+                let args = (
+                    task.clone(),
+                    call.callback.clone_ref(py),
+                    call.args.clone_ref(py),
+                    call.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
+                    call.context.as_ref().map(|context| context.clone_ref(py)),
+                );
+                let starter = place.starter.clone_ref(py);
+                if !self.base().task.view().is_series() {
+                    // Whatever a coroutine function holds, its loop for one, is not the handle's.
+                    once = Some(std::mem::replace(&mut body.stage, Stage::Empty));
+                }
+                (starter, args)
+            };
+            drop(once);
+            let start = starter.bind(py).getattr("start")?;
+            drop(Kept::from(callback::call(
+                &start,
+                &args.into_pyobject(py)?,
+                None,
+            )?));
+            Ok::<_, PyErr>(true)
+        };
+        match start() {
+            Ok(true) => Outcome::Elsewhere,
+            Ok(false) => Outcome::Value(py.None().into()),
+            // If it was started after all, it has been, or will be, ended from there.
+            Err(_) if !self.base().take_away() => Outcome::Elsewhere,
+            Err(error) => Outcome::Failure(error),
+        }
+    }
+}
+
+pub(super) fn call_done_callback(task: &Bound<'_, TaskBase>, done: &Bound<'_, PyAny>) {
+    let py = task.py();
+    let args = PyTuple::new(py, [task]);
+    match args.and_then(|args| callback::call(done, &args, None)) {
+        Ok(value) => drop(Kept::from(value)),
+        Err(error) => Hooks::log_callback(py, task.as_any(), &error),
+    }
+}
+
+/// The running task's wish that it give up, as an exception.
+pub(super) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
+    match current(py) {
+        Some(task) if task.get().view().cancel_requested() => Err(CancelledError::new_err(())),
+        _ => Ok(()),
+    }
+}
