@@ -39,7 +39,7 @@ use crate::clock::{Clock, Monotonic, Nanos, Settle};
 use crate::error::Error;
 use crate::fork::Birth;
 use crate::pool::{Pool, PoolCounts, PoolOptions, Refused, Runner};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parked, Parker, lock};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parker, lock};
 use crate::task::{Cancel, Ending, Goal, Phase, Task, View, Wakes};
 use crate::timer::{Sink, Timer};
 use crate::wheel::{Due, Key, Tiers};
@@ -242,15 +242,7 @@ impl Away {
                 }
                 state.joiners.push(Arc::clone(&parker));
             }
-            let error = loop {
-                match parker.park_listening(deadline) {
-                    Parked::Notified => break None,
-                    Parked::TimedOut => break Some(Error::TimedOut),
-                    Parked::Interrupted if interrupted() => break Some(Error::Interrupted),
-                    Parked::Interrupted => {}
-                }
-            };
-            if let Some(error) = error {
+            if let Err(error) = parker.wait(deadline, interrupted) {
                 lock(&self.state)
                     .joiners
                     .retain(|other| !Arc::ptr_eq(other, &parker));

@@ -59,7 +59,7 @@
 //!    attached.
 //! 4. The timer thread never attaches.
 //!
-//! No lock is taken while another is held, but for one pair: under the timer's lock the scheduler
+//! No lock is taken while another is held, but for one pair: under the timer's lock the engine
 //! takes a task's.
 
 pub mod clock;

@@ -44,8 +44,15 @@
 //!    young: it cannot have been made to give up the lock yet, so it let go of it by itself.
 //!    Otherwise it goes idle, and leaves the queue to those who have the turn and are coming.
 //!
+//! 4. One that has let go of the lock between two jobs, to be fair, never takes the turn back.
+//!
 //! So no more than two contend for the lock: the one whose turn it is and the one that is coming,
 //! besides those whose jobs are cut short, each until the end of its job.
+//!
+//! # Urgent jobs
+//!
+//! They go before all others, and for each that waits the limit is one higher. So one is run at once
+//! however busy the workers are, and the worker that was one too many leaves after it.
 //!
 //! # Shutdown
 //!
@@ -495,23 +502,21 @@ impl<J: Send + 'static> Pool<J> {
             }
             state.room.push_back(Arc::clone(&parker));
         }
-        while parker.park_listening(None) != Parked::Notified {
-            if interrupted() {
-                let mut state = lock(&self.shared.state);
-                let before = state.room.len();
-                state.room.retain(|other| !Arc::ptr_eq(other, &parker));
-                // The wake-up that came meanwhile was meant for somebody who wants it.
-                let next = (before == state.room.len())
-                    .then(|| state.wake_one_for_room(self.shared.queue_size))
-                    .flatten();
-                drop(state);
-                if let Some(next) = next {
-                    next.unpark();
-                }
-                return Err(Error::Interrupted);
+        let waited = parker.wait(None, interrupted);
+        if waited.is_err() {
+            let mut state = lock(&self.shared.state);
+            let before = state.room.len();
+            state.room.retain(|other| !Arc::ptr_eq(other, &parker));
+            // The wake-up that came meanwhile was meant for somebody who wants it.
+            let next = (before == state.room.len())
+                .then(|| state.wake_one_for_room(self.shared.queue_size))
+                .flatten();
+            drop(state);
+            if let Some(next) = next {
+                next.unpark();
             }
         }
-        Ok(())
+        waited
     }
 
     /// Tells the pool that a job in its queue has become a husk. `is_husk` finds others; those that
@@ -653,18 +658,13 @@ impl<J: Send + 'static> Pool<J> {
             }
             state.joiners.push(Arc::clone(&parker));
         }
-        loop {
-            let error = match parker.park_listening(deadline) {
-                Parked::Notified => return Ok(()),
-                Parked::Interrupted if !interrupted() => continue,
-                Parked::Interrupted => Error::Interrupted,
-                Parked::TimedOut => Error::TimedOut,
-            };
+        let waited = parker.wait(deadline, interrupted);
+        if waited.is_err() {
             lock(&self.shared.state)
                 .joiners
                 .retain(|other| !Arc::ptr_eq(other, &parker));
-            return Err(error);
         }
+        waited
     }
 
     /// The counts at this instant.

@@ -1,12 +1,15 @@
 //! Primitives: `std`'s, or loom's under `--cfg loom`, and the [`Parker`] every waiting thread uses.
 //!
 //! Owned by nobody; every other module takes its locks, atomics and parkers from here and from
-//! nowhere else, so that loom sees all of them. It never reads a clock of ours and never calls back.
+//! nowhere else, so that loom sees all of them. It never reads a clock of ours, and calls nobody back
+//! but the one question of a [`Parker::wait`].
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
+
+use crate::error::Error;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
@@ -87,12 +90,31 @@ impl Parker {
         self.inner.park(deadline)
     }
 
-    /// Like [`park`](Self::park), for a thread that must not miss a signal.
+    /// Takes the token, or sleeps until it is there, and asks `interrupted` after each signal
+    /// whether to give up.
     ///
-    /// One that arrives after the caller last asked, and before this thread is in the kernel,
-    /// interrupts nothing. The moment is short, but a busy machine can make it long; so this says
-    /// [`Parked::Interrupted`] twice a second in any case.
-    pub fn park_listening(&self, deadline: Option<Instant>) -> Parked {
+    /// A signal that arrives after the last question, and before this thread is in the kernel,
+    /// interrupts nothing. The moment is short, but a busy machine can make it long; so the question
+    /// is asked twice a second in any case.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when `deadline` passes first, [`Error::Interrupted`].
+    pub fn wait(
+        &self,
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
+        loop {
+            match self.park_listening(deadline) {
+                Parked::Notified => return Ok(()),
+                Parked::TimedOut => return Err(Error::TimedOut),
+                Parked::Interrupted if interrupted() => return Err(Error::Interrupted),
+                Parked::Interrupted => {}
+            }
+        }
+    }
+
+    fn park_listening(&self, deadline: Option<Instant>) -> Parked {
         const GLANCE: Duration = Duration::from_millis(500);
 
         let glance = Instant::now() + GLANCE;

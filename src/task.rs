@@ -30,8 +30,8 @@
 //!
 //! The waiter: (1) takes the lock, puts itself on the list; (2) sets WAITED, which gives it the
 //! word as it then was; (3) goes to sleep only if that word does not satisfy it.
-//! The finisher: (4) changes the word; (5) if the old word had WAITED, takes the lock and wakes
-//! whom the new word satisfies.
+//! The finisher: (4) changes the word; (5) if the old word had WAITED, takes the lock and
+//! takes those off the list whom the new word satisfies, to be woken ([`Wakes`]).
 //! The race: a finish between (1) and (3). Steps 2 and 4 write the same word, so one comes first.
 //! If 2, the finisher sees WAITED and finds the waiter on the list, for it was put there before.
 //! If 4, the waiter sees the new word and does not sleep.
@@ -44,7 +44,7 @@ use std::time::Instant;
 use crate::clock::Nanos;
 use crate::error::Error;
 use crate::series::{Lost, Series};
-use crate::sync::{AtomicU64, Mutex, Ordering, Parked, Parker, Wake, lock};
+use crate::sync::{AtomicU64, Mutex, Ordering, Parker, Wake, lock};
 
 const PHASE: u64 = 0b111;
 const PENDING: u64 = 0;
@@ -536,14 +536,9 @@ impl Task {
         if !self.subscribe(goal, Arc::clone(&waiter)) {
             return Ok(self.view());
         }
-        let error = loop {
-            match parker.park_listening(deadline) {
-                // Met, even if it is no more: between two runs, idle once is idle.
-                Parked::Notified => return Ok(self.view()),
-                Parked::TimedOut => break Error::TimedOut,
-                Parked::Interrupted if interrupted() => break Error::Interrupted,
-                Parked::Interrupted => {}
-            }
+        let Err(error) = parker.wait(deadline, interrupted) else {
+            // Met, even if it is no more: between two runs, idle once is idle.
+            return Ok(self.view());
         };
         self.unsubscribe(&waiter);
         // Met meanwhile beats late.

@@ -6,13 +6,14 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
     from concurrent.futures import Executor, Future
     from contextvars import Context
 
     from asynctask._task import AsyncTask
 
-__all__ = ["on_executor"]
+__all__ = ["end", "on_executor"]
 
 
 class _OnExecutor:
@@ -33,18 +34,19 @@ class _OnExecutor:
         run = self._executor.submit(callback, *args, **(kwargs or {}))
         if not task._set_remote(run):
             run.cancel()
-        run.add_done_callback(functools.partial(self._end, task))
+        run.add_done_callback(functools.partial(end, task))
 
-    @staticmethod
-    def _end(task: AsyncTask[Any], run: Future[Any]) -> None:
-        if run.cancelled():
-            task._complete_cancelled()
-            return
-        error = run.exception()
-        if error is None:
-            task._complete(run.result())
-        else:
-            task._fail(error)
+
+def end(task: AsyncTask[Any], run: Future[Any] | asyncio.Future[Any]) -> None:
+    """End the run of *task* that went on elsewhere as *run* has ended there."""
+    if run.cancelled():
+        task._complete_cancelled()
+        return
+    error = run.exception()
+    if error is None:
+        task._complete(run.result())
+    else:
+        task._fail(error)
 
 
 def on_executor(executor: Executor) -> _OnExecutor:

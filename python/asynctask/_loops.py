@@ -27,6 +27,8 @@ from concurrent.futures import InvalidStateError
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
+from asynctask._executors import end
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -121,14 +123,7 @@ class Bridge:
     def _end(self, task: AsyncTask[Any], run: asyncio.Future[Any]) -> None:
         self._runs.discard(run)
         self._open.discard(task)
-        if run.cancelled():
-            task._complete_cancelled()
-            return
-        error = run.exception()
-        if error is None:
-            task._complete(run.result())
-        else:
-            task._fail(error)
+        end(task, run)
 
 
 def _abandon(tasks: weakref.WeakSet[AsyncTask[Any]]) -> None:

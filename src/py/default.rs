@@ -17,7 +17,7 @@ use super::job;
 use super::pool::{Extra, PoolBase};
 use super::task::{TaskBase, interrupted};
 use crate::fork::Birth;
-use crate::sync::{Mutex, Parked, Parker, lock};
+use crate::sync::{Mutex, Parker, lock};
 
 struct Default {
     pool: Py<PoolBase>,
@@ -227,9 +227,8 @@ pub(super) fn sleep(py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<()> {
     }
     let mut raised = None;
     py.detach(|| {
-        let mut interrupted = interrupted(&mut raised);
-        let alone = Parker::new();
-        while alone.park_listening(end) != Parked::TimedOut && !interrupted() {}
+        // Nobody has the token to give: it ends in time, or by a signal.
+        let _ = Parker::new().wait(end, &mut interrupted(&mut raised));
     });
     raised.map_or(Ok(()), Err)
 }

@@ -13,6 +13,8 @@
 //!   themselves every 5 ms, when asked; a queue full of callables written in C never does, and would
 //!   hold everybody else up for ever. Without the gap it would be worse than not letting go at all:
 //!   each release restarts the clock of those who wait, and the worker is back before they are up.
+//! - Who waited for the last task of a batch is woken when the interpreter has been let go of, and
+//!   not before: all it could do until then is wait for that.
 
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock, Weak};
