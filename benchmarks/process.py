@@ -46,7 +46,7 @@ def child(peer: str, count: int) -> Iterator[Child]:
     ) as process:
         check(process.stdin is not None and process.stdout is not None, "no pipes")
         assert process.stdin is not None  # noqa: S101  # for the type checker
-        assert process.stdout is not None  # noqa: S101
+        assert process.stdout is not None  # noqa: S101  # for the type checker
         line = process.stdout.readline()
         check(line, f"{peer} did not set up")
         told = json.loads(line)

@@ -1,6 +1,9 @@
 """What the native module calls back into: places, logging, and `threading`'s view of a worker.
 
 Nothing here is public. Every function is called attached, with no lock held.
+
+`threading` has no public way to enter a thread that it did not start, so what is used of it here is
+private, and unknown to the type checker: each such line says ``attr-defined``.
 """
 
 from __future__ import annotations
