@@ -40,24 +40,30 @@ class Scale:
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a workload; less is better in all of them.
+    """One figure of a workload.
 
     Args:
         key: Its key in a `Sample`.
         title: What it says, with its unit.
-        at_most: The target for our figures.
+        at_most: The target for our figures, where less is better.
+        at_least: The target for our figures, where more is better.
         reduce: Makes the figure from all observations. Without it a turn gives the figure itself,
             and the median over the rounds counts.
         compared: Whether peers are given as ratios.
         digits: Digits after the point.
+        at: Its place on the workload's axis: the metrics that have one make a curve.
+        is_drawn: Whether all the observations are kept and drawn, and not the figure alone.
     """
 
     key: str
     title: str
     at_most: float | None = None
+    at_least: float | None = None
     reduce: Callable[[Sequence[float]], float] | None = None
     compared: bool = True
     digits: int = 0
+    at: float | None = None
+    is_drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Workload:
-    """Contestants and metrics; peers are compared with the first contestant."""
+    """Contestants and metrics; peers are compared with the first contestant.
+
+    Args:
+        axis: What the places of the metrics on a curve are, such as "timers pending".
+        is_core: Whether it compares the Rust core with Rust, Go and Java; otherwise the module with
+            Python. The two are never mixed.
+    """
 
     id: str
     title: str
@@ -91,6 +103,8 @@ class Workload:
     cases: Sequence[Case]
     rounds: int
     note: str = ""
+    axis: str | None = None
+    is_core: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,8 @@ class Row:
         key = self.metric.key
         if self.case.ours and self.metric.at_most is not None:
             return "<=", self.metric.at_most
+        if self.case.ours and self.metric.at_least is not None:
+            return ">=", self.metric.at_least
         if key in self.case.at_least:
             return ">=", self.case.at_least[key]
         return None
@@ -131,6 +147,8 @@ class Row:
         match self.bound:
             case ("<=", most):
                 return self.figure.value <= most
+            case (">=", least) if self.case.ours:
+                return self.figure.value >= least
             case (">=", least):
                 return self.ratio is not None and self.ratio.value >= least
         return None
