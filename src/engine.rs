@@ -485,7 +485,8 @@ impl<J: Job> Engine<J> {
         true
     }
 
-    /// Sleeps until `goal` is met; on a worker of this engine, another is lent meanwhile.
+    /// Sleeps until `goal` is met; on a worker of this engine, another is lent meanwhile. The caller
+    /// has let go of whatever lock callbacks run under.
     ///
     /// # Errors
     /// [`Error::TimedOut`], [`Error::Interrupted`]; see [`Task::wait`].
@@ -501,7 +502,7 @@ impl<J: Job> Engine<J> {
             return Ok(view); // and no worker is started for a wait that is none
         }
         let _lent = self.pool.is_worker().then(|| self.pool.lend());
-        task.wait(goal, deadline, interrupted)
+        task.wait(goal, deadline, self.pool.before_wait(), interrupted)
     }
 
     /// Refuses further tasks and cancels those on the wheel. With `drain` the queue is still worked

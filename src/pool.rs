@@ -71,12 +71,15 @@
 //! while a job, a caller's code or a wait runs.
 #![forbid(unsafe_code)]
 
+mod spin;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::spin::Spin;
 use crate::error::Error;
 use crate::fork::Birth;
 use crate::sync::{Mutex, MutexGuard, Parked, Parker, Wake, lock, thread};
@@ -170,6 +173,7 @@ struct Shared<J> {
     queue_size: Option<usize>,
     thread_name: String,
     turns: Option<Duration>,
+    spin: Spin,
 }
 
 struct State<J> {
@@ -205,6 +209,13 @@ struct Seat {
     parker: Parker,
     /// Set under the lock by who takes the seat off the list to send its worker to the queue.
     summoned: std::sync::atomic::AtomicBool,
+    /// Set with it, by who holds the lock that jobs run under; see [`spin`].
+    let_go: std::sync::atomic::AtomicU64,
+}
+
+impl Seat {
+    /// In `let_go`: the summons came from a thread without that lock.
+    const NOT_HELD: u64 = u64::MAX;
 }
 
 /// What a lock holder has decided to do once it has let go.
@@ -407,6 +418,7 @@ impl<J: Send + 'static> Pool<J> {
             queue_size: options.queue_size,
             thread_name: options.thread_name.clone(),
             turns: options.turns,
+            spin: Spin::new(),
         };
         Self {
             shared: Arc::new(shared),
@@ -446,6 +458,7 @@ impl<J: Send + 'static> Pool<J> {
         }
         state.queue.push(job);
         let summons = state.summon();
+        self.shared.note_held(&summons);
         match self.start_first(&mut state, summons) {
             Ok(summons) => {
                 drop(state);
@@ -684,6 +697,12 @@ impl<J: Send + 'static> Pool<J> {
         state.queued() == 0 && state.running == 0 && !state.coming
     }
 
+    /// How long a wait for a job of this pool is to stay awake. The caller has let go of the lock
+    /// that jobs run under.
+    pub(crate) fn before_wait(&self) -> Duration {
+        self.shared.spin.before_wait()
+    }
+
     /// Whether the calling thread is one of this pool's workers.
     pub fn is_worker(&self) -> bool {
         // In a forked child the mark may be there, but the pool it names is not.
@@ -716,7 +735,8 @@ impl<J: Send + 'static> Pool<J> {
         match summons {
             Summons::None => true,
             Summons::Wake(seat) => {
-                seat.parker.unpark();
+                let was_asleep = seat.parker.unpark();
+                self.shared.spin.met(was_asleep);
                 true
             }
             Summons::Start(number) if self.spawn(number).is_ok() => true,
@@ -749,6 +769,21 @@ impl<J: Send + 'static> Pool<J> {
 
     fn worker_name(&self, number: u64) -> String {
         format!("{}-{number}", self.shared.thread_name)
+    }
+}
+
+impl<J> Shared<J> {
+    /// Step 1 of [the hold-off](spin#the-hold-off), for a summons by a thread that holds the lock.
+    fn note_held(&self, summons: &Summons) {
+        if let Summons::Wake(seat) = summons
+            && self.turns.is_some()
+        {
+            // Relaxed, as everywhere: a hint.
+            seat.let_go.store(
+                self.spin.times_let_go(),
+                std::sync::atomic::Ordering::Relaxed,
+            );
+        }
     }
 }
 
@@ -851,6 +886,8 @@ pub struct Worker<J: Send + 'static> {
     left: Flag,
     /// It has yielded since its last job.
     has_yielded: Flag,
+    /// It is to stay awake when it next has nothing to do.
+    spins: Flag,
 }
 
 impl<J: Send + 'static> Worker<J> {
@@ -859,6 +896,7 @@ impl<J: Send + 'static> Worker<J> {
         let seat = Seat {
             parker: Parker::new(),
             summoned: std::sync::atomic::AtomicBool::new(false),
+            let_go: std::sync::atomic::AtomicU64::new(Seat::NOT_HELD),
         };
         Self {
             pool,
@@ -868,6 +906,7 @@ impl<J: Send + 'static> Worker<J> {
             running: Flag::new(false),
             left: Flag::new(false),
             has_yielded: Flag::new(false),
+            spins: Flag::new(false),
         }
     }
 
@@ -928,10 +967,12 @@ impl<J: Send + 'static> Worker<J> {
             }
             // IDLE
             let timeout = (state.workers > state.min_workers).then_some(shared.idle_timeout);
-            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            let sat_down = Instant::now();
+            let deadline = timeout.and_then(|timeout| sat_down.checked_add(timeout));
             state.idle.push(Arc::clone(&self.seat));
             drop(state);
             seated();
+            let was_awake = self.spins.get() && shared.spin.for_job(&self.seat.parker);
             let parked = loop {
                 match self.seat.parker.park(deadline) {
                     Parked::Interrupted => {} // signals are the main thread's
@@ -948,6 +989,15 @@ impl<J: Send + 'static> Worker<J> {
                 // If the timeout passed in the same moment, a token is still on its way here. It
                 // costs one look at the queue when this worker next sits down, no more.
                 self.arriving.set(true);
+                drop(state);
+                self.spins.set(shared.spin.expects(sat_down.elapsed()));
+                let let_go = self
+                    .seat
+                    .let_go
+                    .swap(Seat::NOT_HELD, std::sync::atomic::Ordering::Relaxed);
+                if was_awake && let_go != Seat::NOT_HELD {
+                    shared.spin.hold_off(let_go);
+                }
                 return true;
             }
             state.idle.retain(|seat| !Arc::ptr_eq(seat, &self.seat));
@@ -989,6 +1039,7 @@ impl<J: Send + 'static> Worker<J> {
             state.turn_since = (job.is_some() && state.running > 1).then(Instant::now);
         }
         let summons = state.summon();
+        shared.note_held(&summons);
         let room = state.wake_one_for_room(shared.queue_size);
         let wants_more = state.workers < state.min_workers;
         drop(state);

@@ -40,6 +40,18 @@ pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexG
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The processor that the calling thread is on at the moment.
+#[cfg(target_os = "linux")]
+pub(crate) fn processor() -> usize {
+    rustix::thread::sched_getcpu()
+}
+
+/// Where the system does not say, everybody seems to be on the same one, and nobody spins.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn processor() -> usize {
+    0
+}
+
 /// Something to be told, once, that what it waits for has happened.
 pub trait Wake: Send + Sync {
     /// Called with no lock held. It must not block.
@@ -78,9 +90,21 @@ impl Parker {
         }
     }
 
-    /// Makes the token available and wakes the thread that waits for it.
-    pub fn unpark(&self) {
-        self.inner.unpark();
+    /// Makes the token available and wakes the thread that waits for it. `true`: it was asleep.
+    pub fn unpark(&self) -> bool {
+        self.inner.unpark()
+    }
+
+    /// Stays awake for so long, or until the token is there, which it leaves. `true`: it is.
+    pub(crate) fn spin(&self, longest: Duration) -> bool {
+        let start = Instant::now();
+        while !self.inner.has_token() {
+            if start.elapsed() >= longest {
+                return false;
+            }
+            std::hint::spin_loop();
+        }
+        true
     }
 
     /// Takes the token, or sleeps until it is there, `deadline` passes or a signal arrives.
@@ -180,12 +204,19 @@ mod imp {
             }
         }
 
-        pub(super) fn unpark(&self) {
+        pub(super) fn unpark(&self) -> bool {
             // Release: what was written before the token is seen by who takes it.
-            if self.word.swap(TOKEN, Ordering::Release) == SLEEPING {
+            let was_asleep = self.word.swap(TOKEN, Ordering::Release) == SLEEPING;
+            if was_asleep {
                 // The only errors are of a bad address or flag, neither of which can be.
                 let _ = futex::wake(&self.word, Flags::PRIVATE, 1);
             }
+            was_asleep
+        }
+
+        pub(super) fn has_token(&self) -> bool {
+            // Relaxed: who takes it acquires.
+            self.word.load(Ordering::Relaxed) == TOKEN
         }
 
         pub(super) fn park(&self, deadline: Option<Instant>) -> Parked {
@@ -248,9 +279,15 @@ mod imp {
             }
         }
 
-        pub(super) fn unpark(&self) {
+        /// Whether somebody sleeps is not to be had here, and sleeping is what to expect.
+        pub(super) fn unpark(&self) -> bool {
             *lock(&self.token) = true;
             self.came.notify_one();
+            true
+        }
+
+        pub(super) fn has_token(&self) -> bool {
+            *lock(&self.token)
         }
 
         /// Loom has no time: a deadline passes when [`expire`](Self::expire) says so. Who parks and

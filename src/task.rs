@@ -39,7 +39,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::clock::Nanos;
 use crate::error::Error;
@@ -515,7 +515,7 @@ impl Task {
         }
     }
 
-    /// Sleeps until `goal` is met.
+    /// Sleeps until `goal` is met; for the first `spin` of it the thread stays awake.
     ///
     /// `interrupted` is asked when a signal cuts the sleep short; `true` ends the wait.
     ///
@@ -525,6 +525,7 @@ impl Task {
         &self,
         goal: Goal,
         deadline: Option<Instant>,
+        spin: Duration,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<View, Error> {
         let view = self.view();
@@ -535,6 +536,9 @@ impl Task {
         let waiter: Arc<dyn Wake> = Arc::<Parker>::clone(&parker);
         if !self.subscribe(goal, Arc::clone(&waiter)) {
             return Ok(self.view());
+        }
+        if !spin.is_zero() {
+            parker.spin(spin);
         }
         let Err(error) = parker.wait(deadline, interrupted) else {
             // Met, even if it is no more: between two runs, idle once is idle.
@@ -673,19 +677,28 @@ mod tests {
         let task = series(1);
         let soon = Some(Instant::now() + Duration::from_millis(5));
         assert_eq!(
-            task.wait(Goal::Runs(1), soon, &mut never()),
+            task.wait(Goal::Runs(1), soon, Duration::ZERO, &mut never()),
             Err(Error::TimedOut)
         );
-        assert!(task.wait(Goal::Idle, None, &mut never()).is_ok());
+        assert!(
+            task.wait(Goal::Idle, None, Duration::ZERO, &mut never())
+                .is_ok()
+        );
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| task.wait(Goal::Runs(2), None, &mut never()).unwrap());
+            let waiter = scope.spawn(|| {
+                task.wait(Goal::Runs(2), None, Duration::ZERO, &mut never())
+                    .unwrap()
+            });
             for _ in 0..2 {
                 task.start();
                 task.wait_again();
                 task.notify_run();
             }
             assert_eq!(waiter.join().unwrap().runs(), 2);
-            let waiter = scope.spawn(|| task.wait(Goal::Over, None, &mut never()).unwrap());
+            let waiter = scope.spawn(|| {
+                task.wait(Goal::Over, None, Duration::ZERO, &mut never())
+                    .unwrap()
+            });
             assert_eq!(task.stop(true), Cancel::Now);
             task.notify_cancelled();
             assert_eq!(waiter.join().unwrap().phase(), Phase::Cancelled);
@@ -713,7 +726,7 @@ mod tests {
         for _ in 0..100 {
             let now = Some(Instant::now());
             assert_eq!(
-                task.wait(Goal::Over, now, &mut never()),
+                task.wait(Goal::Over, now, Duration::ZERO, &mut never()),
                 Err(Error::TimedOut)
             );
         }
@@ -787,7 +800,9 @@ mod loom_tests {
                 let task = Arc::clone(&task);
                 thread::spawn(move || task.finish(Ending::Finished, &mut Wakes::default()))
             };
-            let view = task.wait(Goal::Over, None, &mut || false).unwrap();
+            let view = task
+                .wait(Goal::Over, None, Duration::ZERO, &mut || false)
+                .unwrap();
             assert_eq!(view.runs(), 1);
             worker.join().unwrap();
         });
@@ -804,7 +819,9 @@ mod loom_tests {
                     task.notify_cancelled();
                 })
             };
-            let view = task.wait(Goal::Over, None, &mut || false).unwrap();
+            let view = task
+                .wait(Goal::Over, None, Duration::ZERO, &mut || false)
+                .unwrap();
             assert_eq!(view.phase(), Phase::Cancelled);
             canceller.join().unwrap();
         });
@@ -858,7 +875,9 @@ mod loom_tests {
                     now
                 })
             };
-            let view = task.wait(Goal::Over, None, &mut || false).unwrap();
+            let view = task
+                .wait(Goal::Over, None, Duration::ZERO, &mut || false)
+                .unwrap();
             let (ended, cancelled) = (timer.join().unwrap(), canceller.join().unwrap());
             assert_ne!(ended, cancelled);
             assert_eq!(view.phase() == Phase::Cancelled, cancelled);

@@ -104,7 +104,12 @@ fn loom_a_job_that_blocks_passes_the_baton_first() {
             }
         };
         push(&pool, Box::new(blocked));
-        push(&pool, Box::new(move || parker.unpark()));
+        push(
+            &pool,
+            Box::new(move || {
+                parker.unpark();
+            }),
+        );
         count.end(&pool, 1);
     });
 }
@@ -158,7 +163,9 @@ fn loom_a_lent_worker_serves_who_waits_for_room() {
             }
         };
         push(&pool, Box::new(waiting));
-        let mut call: Call = Box::new(move || parker.unpark());
+        let mut call: Call = Box::new(move || {
+            parker.unpark();
+        });
         while let Err(refused) = pool.push(call) {
             call = refused.job;
             assert_eq!(pool.wait_for_room(&mut || false), Ok(()));

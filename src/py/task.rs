@@ -11,7 +11,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
@@ -238,7 +238,7 @@ impl TaskBase {
         }
         let look = || {
             this.task
-                .wait(goal, Some(Instant::now()), &mut || false)
+                .wait(goal, Some(Instant::now()), Duration::ZERO, &mut || false)
                 .ok()
         };
         Hooks::poll(gevent, deadline, look)?.ok_or_else(|| Error::TimedOut.into())
