@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -182,10 +183,11 @@ impl<J> Attic<J> {
         self.filled.store(!attic.is_empty(), Ordering::Relaxed);
     }
 
+    fn is_empty(&self) -> bool {
+        !self.filled.load(Ordering::Relaxed)
+    }
+
     fn take(&self) -> Vec<J> {
-        if !self.filled.load(Ordering::Relaxed) {
-            return Vec::new();
-        }
         let mut attic = lock(&self.jobs);
         self.filled.store(false, Ordering::Relaxed);
         std::mem::take(&mut attic)
@@ -380,6 +382,27 @@ impl<J: Job> Engine<J> {
         }
     }
 
+    /// Posts tasks for workers to run now, taking the queue's lock once for as many as there is room
+    /// for. Each is posted as [`post`](Self::post) would.
+    ///
+    /// # Errors
+    /// As for [`post`](Self::post); tasks before the one that is refused have been posted.
+    pub fn post_many(
+        &self,
+        jobs: Vec<J>,
+        token: J::Token<'_>,
+        wait_for_room: &mut dyn FnMut(&Pool<J>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.sweep(token);
+        let mut jobs = VecDeque::from(jobs);
+        let all = jobs.len();
+        let pushed = self.pool.push_many(&mut jobs);
+        count(&self.counters.submitted, (all - jobs.len()) as u64);
+        pushed?;
+        jobs.into_iter()
+            .try_for_each(|job| self.post(job, token, wait_for_room))
+    }
+
     /// Posts a task if it can be queued without waiting and without dropping; `Ok(false)`: it
     /// cannot.
     ///
@@ -568,7 +591,15 @@ impl<J: Job> Engine<J> {
     }
 
     /// Drops what threads without a token had to leave.
+    #[inline]
     pub fn sweep(&self, token: J::Token<'_>) {
+        if !self.attic.is_empty() {
+            self.sweep_all(token);
+        }
+    }
+
+    #[cold]
+    fn sweep_all(&self, token: J::Token<'_>) {
         for job in self.attic.take() {
             // Most are over; what never found a worker says so in its handle.
             if job.task().stop(true) == Cancel::Now {

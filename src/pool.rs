@@ -72,6 +72,7 @@
 #![forbid(unsafe_code)]
 
 mod spin;
+mod turn;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -80,6 +81,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::spin::Spin;
+use self::turn::Turn;
 use crate::error::Error;
 use crate::fork::Birth;
 use crate::sync::{Mutex, MutexGuard, Parked, Parker, Wake, lock, thread};
@@ -102,6 +104,13 @@ pub trait Runner: Send + Sync + 'static {
     ///
     /// It must not unwind; a panic of a job is the runner's to catch.
     fn work(&self, worker: &Worker<Self::Job>);
+
+    /// Called when due jobs have been queued, so that the lock that jobs run under can be made free
+    /// for them; `is_coming`: a worker is on its way. On the timer thread, with no lock held. It must
+    /// not block.
+    fn due(&self, is_coming: bool) {
+        let _ = is_coming;
+    }
 }
 
 /// How a pool is to be built.
@@ -194,10 +203,7 @@ struct State<J> {
     lent: usize,
     open: bool,
     started: u64,
-    /// The number of the worker whose turn it is.
-    turn: u64,
-    /// When it began its present job, if others had one too.
-    turn_since: Option<Instant>,
+    turn: Turn,
     /// Callers who wait for room, first come first served.
     room: VecDeque<Arc<Parker>>,
     /// Callers who wait for the last thread to end.
@@ -406,8 +412,7 @@ impl<J: Send + 'static> Pool<J> {
             lent: 0,
             open: true,
             started: 0,
-            turn: 0,
-            turn_since: None,
+            turn: Turn::default(),
             room: VecDeque::new(),
             joiners: Vec::new(),
         };
@@ -473,6 +478,39 @@ impl<J: Send + 'static> Pool<J> {
         }
     }
 
+    /// Queues as many of `jobs` as there is room for, in one go, and takes those out of it.
+    ///
+    /// # Errors
+    /// [`Error::Shutdown`] or [`Error::NoThread`]; then it has taken none.
+    pub fn push_many(&self, jobs: &mut VecDeque<J>) -> Result<(), Error> {
+        let mut state = lock(&self.shared.state);
+        if !state.open {
+            return Err(Error::Shutdown);
+        }
+        let before = jobs.len();
+        while !state.is_full(self.shared.queue_size)
+            && let Some(job) = jobs.pop_front()
+        {
+            state.queue.push(job);
+        }
+        let summons = state.summon();
+        self.shared.note_held(&summons);
+        match self.start_first(&mut state, summons) {
+            Ok(summons) => {
+                drop(state);
+                self.send(summons);
+                Ok(())
+            }
+            Err(error) => {
+                for _ in jobs.len()..before {
+                    let job = state.queue.unsifted.pop_back();
+                    jobs.push_front(job.expect("pushed a moment ago, under the same lock"));
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Queues due jobs in one go, beyond the bound and even while a shutdown lets the queue run
     /// empty: they were accepted when they were posted. Urgent ones go before all others, and do not
     /// wait until a worker is free. What comes back found no worker left.
@@ -486,9 +524,11 @@ impl<J: Send + 'static> Pool<J> {
         }
         state.urgent.extend(urgent);
         let summons = state.summon();
+        let is_coming = state.coming;
         match self.start_first(&mut state, summons) {
             Ok(summons) => {
                 drop(state);
+                self.runner.due(is_coming); // first: the lock is free by the time the worker is awake
                 self.send(summons);
                 Vec::new()
             }
@@ -1021,7 +1061,7 @@ impl<J: Send + 'static> Worker<J> {
         if self.arriving.get() {
             self.arriving.set(false);
             state.coming = false;
-            state.turn = self.number;
+            state.turn.holder = self.number;
         } else if let Some(young) = shared.turns {
             stays &= self.keeps_its_turn(&mut state, young);
         }
@@ -1035,8 +1075,8 @@ impl<J: Send + 'static> Worker<J> {
             }
         }
         if shared.turns.is_some() {
-            // The clock is read only where somebody may ask.
-            state.turn_since = (job.is_some() && state.running > 1).then(Instant::now);
+            let is_contended = job.is_some() && state.running > 1;
+            state.turn.begin(is_contended);
         }
         let summons = state.summon();
         shared.note_held(&summons);
@@ -1064,16 +1104,13 @@ impl<J: Send + 'static> Worker<J> {
         let has_yielded = self.has_yielded.get();
         self.has_yielded.set(false);
         // Without anybody on the way there would be nobody to leave the queue to.
-        if state.turn == self.number || !self.running.get() || !state.coming {
-            state.turn = self.number;
+        if state.turn.holder == self.number || !self.running.get() || !state.coming {
+            state.turn.holder = self.number;
             return true;
         }
-        let takes_it_back = !has_yielded
-            && state
-                .turn_since
-                .is_some_and(|since| since.elapsed() < young);
+        let takes_it_back = !has_yielded && state.turn.is_younger_than(young);
         if takes_it_back {
-            state.turn = self.number;
+            state.turn.holder = self.number;
         }
         takes_it_back
     }

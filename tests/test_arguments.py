@@ -396,6 +396,7 @@ def test_arguments_whose_iteration_raises_are_refused_with_what_it_raised(timed)
         ("thread_name_prefix", TypeError, 5),
         ("thread_name_prefix", ValueError, "a\0b"),
         ("propagate_context", TypeError, "yes"),
+        ("nudge", TypeError, 1),
         ("clock", TypeError, 5),
         ("nonsense", TypeError, 5),
     ],

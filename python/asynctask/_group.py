@@ -97,17 +97,16 @@ class TaskGroup(Generic[T]):
 
     def _add(self, task: AsyncTask[T]) -> AsyncTask[T]:
         self._tasks.append(task)
-        if self._is_past_deadline():
+        if self._deadline is not None and self._is_past_deadline():
             self._expire()
         if self._cancelled:
             task.cancel()
         elif self._cancel_on_error:
-            task.add_done_callback(self._look)
+            task._on_failure(self._cancel_others)
         return task
 
-    def _look(self, task: AsyncTask[T]) -> None:
-        if not task.cancelled() and task._exception is not None:
-            self.cancel()
+    def _cancel_others(self, _failed: AsyncTask[T]) -> None:
+        self.cancel()
 
     def cancel(self) -> None:
         """Cancel what has not started; ask what runs to give up (`check_cancelled`)."""
@@ -143,6 +142,9 @@ class TaskGroup(Generic[T]):
         waited = 0
         while waited < len(self._tasks):  # tasks may be added meanwhile
             task = self._tasks[waited]
+            if task.done():
+                waited += 1
+                continue
             try:
                 task.exception(self._left(own))
             except CancelledError:
@@ -153,7 +155,6 @@ class TaskGroup(Generic[T]):
                 if self._is_past_deadline():
                     self._expire()
                 raise
-            waited += 1
         self._silence_alarm()
         # Before any failure: that tasks gave up when they were told to is no news.
         if self._expired:

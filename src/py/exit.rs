@@ -18,6 +18,7 @@ use super::errors::PoolShutdown;
 use super::gate;
 use super::hooks::Hooks;
 use super::job::PyJob;
+use super::nudge;
 use super::task::interrupted;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -117,4 +118,5 @@ pub(super) fn _stop_at_exit(py: Python<'_>) {
 pub(super) fn _after_fork_in_child() {
     fork::after_fork_in_child();
     gate::after_fork_in_child();
+    nudge::after_fork_in_child();
 }

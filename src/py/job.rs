@@ -19,7 +19,7 @@ use super::runner;
 use super::task::{Body, Stage, TaskBase};
 use crate::engine::{Engine, Job, Outcome};
 use crate::sync::lock;
-use crate::task::Task;
+use crate::task::{Phase, Task};
 
 thread_local! {
     /// The task whose callback this thread is in; null outside of callbacks. Borrowed from the
@@ -64,7 +64,9 @@ impl Outer {
 impl Drop for Outer {
     fn drop(&mut self) {
         IN_RUN.with_borrow_mut(|in_run| {
-            if let Some(place) = in_run.iter().rposition(|&task| task == self.own) {
+            if in_run.last() == Some(&self.own) {
+                in_run.pop();
+            } else if let Some(place) = in_run.iter().rposition(|&task| task == self.own) {
                 in_run.remove(place);
             }
         });
@@ -183,18 +185,22 @@ impl Job for PyJob {
         if !base.task.is_watched() {
             return;
         }
-        let callbacks = {
+        let (on_failure, callbacks) = {
             let mut body = lock(&base.body);
             let Some(extras) = &mut body.extras else {
                 return;
             };
-            std::mem::take(&mut extras.callbacks)
+            (
+                extras.on_failure.take(),
+                std::mem::take(&mut extras.callbacks),
+            )
         };
         let task = self.0.bind(py);
         if let Err(error) = TaskBase::publish(task) {
             callback::unraisable(py, error, Some(task.as_any()));
         }
-        for callback in callbacks {
+        let on_failure = on_failure.filter(|_| base.view().phase() == Phase::Failed);
+        for callback in on_failure.into_iter().chain(callbacks) {
             call_done_callback(task, callback.bind(py));
         }
     }

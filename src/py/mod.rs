@@ -13,6 +13,7 @@
 //! | `convert.rs`   | durations, in and out                                            |
 //! | `errors.rs`    | the core's errors as Python's exceptions                         |
 //! | `callback.rs`  | calling Python from a worker; the only `unsafe` for finalization |
+//! | `nudge.rs`     | asks a main thread that computes to let a worker have its turn   |
 //! | `gate.rs`      | forks and new thread states keep out of each other's way         |
 //! | `hooks.rs`     | what the binding asks of the package's Python files              |
 //!
@@ -38,6 +39,7 @@ mod exit;
 mod gate;
 mod hooks;
 mod job;
+mod nudge;
 mod options;
 mod pool;
 mod runner;

@@ -5,14 +5,15 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyCFunction, PyContext, PyDict, PyFunction, PyMapping, PyString, PyTuple, PyType,
+    PyCFunction, PyContext, PyDict, PyFunction, PyIterator, PyMapping, PyString, PyTuple, PyType,
 };
 
 use super::callback::{self, Kept};
@@ -20,6 +21,7 @@ use super::convert::{self, Least};
 use super::exit;
 use super::hooks::Hooks;
 use super::job::PyJob;
+use super::nudge::Nudge;
 use super::options::{Interval, Plan};
 use super::runner::{self, Initializer, PyRunner};
 use super::task::{Call, Place, TaskBase, interrupted, new_task};
@@ -49,6 +51,7 @@ pub(super) struct PoolBase {
     reborn: Mutex<Option<Works>>,
     options: Options,
     initializer: Option<Initializer>,
+    nudge: Option<&'static Nudge>,
     /// `shutdown` was called; a child of a pool that is shut down is born shut down.
     is_shut: AtomicBool,
     propagate_context: bool,
@@ -68,9 +71,11 @@ impl Works {
         py: Python<'_>,
         options: &Options,
         initializer: Option<&Initializer>,
+        nudge: Option<&'static Nudge>,
         is_shut: bool,
     ) -> Self {
-        let runner = Arc::new(PyRunner::new(initializer.map(|it| it.clone_ref(py))));
+        let initializer = initializer.map(|it| it.clone_ref(py));
+        let runner = Arc::new(PyRunner::new(initializer, nudge));
         let engine = Engine::new(options, Arc::<PyRunner>::clone(&runner));
         runner.belong_to(&engine);
         exit::register(py, &engine);
@@ -113,7 +118,8 @@ impl PoolBase {
         }
         // Made outside the lock; of two that are made at once, one is thrown away unused.
         let is_shut = self.is_shut.load(Ordering::Relaxed);
-        let new = Works::new(py, &self.options, self.initializer.as_ref(), is_shut);
+        let initializer = self.initializer.as_ref();
+        let new = Works::new(py, &self.options, initializer, self.nudge, is_shut);
         let mut reborn = lock(&self.reborn);
         match &*reborn {
             Some(works) if !works.engine.is_inherited() => works.clone(),
@@ -254,6 +260,24 @@ impl PoolBase {
         Ok(task)
     }
 
+    /// A task, not yet posted, that calls `callback` with the next of `arguments`.
+    fn next_of_each<'py>(
+        &self,
+        callback: &Bound<'py, PyAny>,
+        arguments: &mut Bound<'py, PyIterator>,
+    ) -> PyResult<Option<Bound<'py, TaskBase>>> {
+        let Some(args) = arguments.next().transpose()? else {
+            return Ok(None);
+        };
+        let py = callback.py();
+        let call = self.call(callback, args.cast::<PyTuple>()?, None)?;
+        let place = self.place(callback, None, None)?;
+        let works = self.works(py);
+        check_usable(&works.runner)?;
+        let engine = Arc::clone(&works.engine);
+        new_task(py, engine, Task::one_shot(), Some(call), None, place).map(Some)
+    }
+
     fn call<'py>(
         &self,
         callback: &Bound<'py, PyAny>,
@@ -296,6 +320,15 @@ fn check_usable(runner: &PyRunner) -> PyResult<()> {
 
 fn post_now(task: &Bound<'_, TaskBase>) -> PyResult<()> {
     let py = task.py();
+    let job = PyJob(task.clone().into());
+    with_room(py, |room| task.get().engine.post(job, py, room))
+}
+
+/// Calls `post` with what waits for room.
+fn with_room(
+    py: Python<'_>,
+    post: impl FnOnce(&mut dyn FnMut(&Pool<PyJob>) -> Result<(), Error>) -> Result<(), Error>,
+) -> PyResult<()> {
     let mut raised = None;
     let mut wait_for_room = |pool: &Pool<PyJob>| match Hooks::gevent(py) {
         Ok(None) => py.detach(|| pool.wait_for_room(&mut interrupted(&mut raised))),
@@ -311,16 +344,18 @@ fn post_now(task: &Bound<'_, TaskBase>) -> PyResult<()> {
             Err(Error::Interrupted)
         }
     };
-    let job = PyJob(task.clone().into());
-    match task.get().engine.post(job, py, &mut wait_for_room) {
+    match post(&mut wait_for_room) {
         Ok(()) => Ok(()),
         Err(error) => Err(raised.unwrap_or_else(|| exit::explain(error))),
     }
 }
 
-/// The code of the latest plain function that was posted. Asking a code object for its flags takes
-/// 50 ns; who posts a great deal posts the same function over and over.
-static PLAIN: Mutex<Option<Kept>> = Mutex::new(None);
+/// The code of the latest plain function that was posted, kept alive. Asking a code object for its
+/// flags takes 50 ns; who posts a great deal posts the same function over and over.
+///
+/// It is compared, and nothing else, with the code of a function that is alive; so it does no harm to
+/// read it just before somebody replaces it, and its memory is used again.
+static PLAIN: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Whether calling it gives a coroutine, as far as can be told without calling it.
 fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -330,14 +365,16 @@ fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = callback.py();
     if let Ok(function) = callback.cast_exact::<PyFunction>() {
         let code = callback::code_of(function);
-        if lock(&PLAIN).as_ref().is_some_and(|plain| plain.is(&*code)) {
+        // Relaxed, here and below: nothing is read through it, and the interpreter orders the rest.
+        if PLAIN.load(Ordering::Relaxed) == code.as_ptr() {
             return Ok(false);
         }
         let flags: u32 = code.getattr(intern!(py, "co_flags"))?.extract()?;
         let is_coroutine_function = flags & CO_COROUTINE != 0;
         if !is_coroutine_function {
-            let old = lock(&PLAIN).replace(code.to_owned().into());
-            drop(old); // with no lock held
+            let old = PLAIN.swap(code.to_owned().into_ptr(), Ordering::AcqRel);
+            // SAFETY: what is stored is owned by the one who takes it out, or null.
+            drop(unsafe { Bound::from_owned_ptr_or_opt(py, old) }.map(Kept::from));
         }
         return Ok(is_coroutine_function);
     }
@@ -352,7 +389,8 @@ impl PoolBase {
     #[new]
     #[pyo3(signature = (max_workers=None, thread_name_prefix=None, initializer=None, initargs=None,
                         *, min_workers=None, idle_timeout=None, queue_size=None, on_full=None,
-                        propagate_context=true, tiers=None, clock=None, executor=None))]
+                        propagate_context=true, nudge=true, tiers=None, clock=None,
+                        executor=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "they are the constructor's keywords"
@@ -368,6 +406,7 @@ impl PoolBase {
         queue_size: Option<&Bound<'_, PyAny>>,
         on_full: Option<&Bound<'_, PyAny>>,
         propagate_context: bool,
+        nudge: bool,
         tiers: Option<&Bound<'_, PyAny>>,
         clock: Option<&Bound<'_, ManualClock>>,
         executor: Option<&Bound<'_, PyAny>>,
@@ -439,11 +478,17 @@ impl PoolBase {
             .map(|executor| Hooks::on_executor(py, executor))
             .transpose()?
             .map(Kept::from);
+        let nudge = if nudge {
+            Nudge::of_process(py, options.pool.turns.is_some())
+        } else {
+            None
+        };
         Ok(Self {
-            first: Works::new(py, &options, initializer.as_ref(), false),
+            first: Works::new(py, &options, initializer.as_ref(), nudge, false),
             reborn: Mutex::new(None),
             options,
             initializer,
+            nudge,
             is_shut: AtomicBool::new(false),
             propagate_context,
             place,
@@ -472,6 +517,46 @@ impl PoolBase {
         let call = self.call(r#fn, args, kwargs)?;
         let place = self.place(r#fn, None, None)?;
         self.start(r#fn.py(), &Plan::default(), Some(call), None, place)
+    }
+
+    /// `submit` for each tuple of arguments, in batches.
+    fn _submit_each<'py>(
+        &self,
+        r#fn: &Bound<'py, PyAny>,
+        arguments: &Bound<'py, PyAny>,
+    ) -> PyResult<Vec<Bound<'py, TaskBase>>> {
+        /// So many are made before they are queued: the first of a great many is not to wait for the
+        /// last, and each batch takes the queue's lock, and wakes a worker, once.
+        const BATCH: usize = 64;
+
+        let py = r#fn.py();
+        let mut tasks = Vec::new();
+        let mut arguments = arguments.try_iter()?;
+        loop {
+            let mut jobs = Vec::with_capacity(BATCH);
+            // What cannot go on is what comes after the batch: its own tasks are posted first.
+            let mut ended = Ok(false);
+            while jobs.len() < BATCH {
+                match self.next_of_each(r#fn, &mut arguments) {
+                    Ok(Some(task)) => {
+                        jobs.push(PyJob(task.clone().into()));
+                        tasks.push(task);
+                    }
+                    Ok(None) => ended = Ok(true),
+                    Err(error) => ended = Err(error),
+                }
+                if !matches!(ended, Ok(false)) {
+                    break;
+                }
+            }
+            if !jobs.is_empty() {
+                let engine = self.engine(py);
+                with_room(py, |room| engine.post_many(jobs, py, room))?;
+            }
+            if ended? {
+                return Ok(tasks);
+            }
+        }
     }
 
     /// Like `submit`, but give ``None`` when the queue is full, whatever ``on_full`` says.

@@ -15,8 +15,10 @@
 //!   each release restarts the clock of those who wait, and the worker is back before they are up.
 //! - Who waited for the last task of a batch is woken when the interpreter has been let go of, and
 //!   not before: all it could do until then is wait for that.
+//! - A main thread that computes is asked for it when a task is due; see [`super::nudge`].
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,7 @@ use super::errors::BrokenPool;
 use super::gate;
 use super::hooks::Hooks;
 use super::job::PyJob;
+use super::nudge::Nudge;
 use crate::engine::{self, Engine};
 use crate::fork::Birth;
 use crate::pool::{Runner, Worker};
@@ -78,14 +81,20 @@ impl Initializer {
 /// The runner of one pool.
 pub(super) struct PyRunner {
     pub(super) initializer: Option<Initializer>,
+    /// Asks the main thread for the interpreter when a task is due.
+    nudge: Option<&'static Nudge>,
+    /// Workers that have offered the interpreter to others, and have not got it back.
+    yielding: AtomicUsize,
     engine: OnceLock<Weak<Engine<PyJob>>>,
     broken: OnceLock<()>,
 }
 
 impl PyRunner {
-    pub(super) fn new(initializer: Option<Initializer>) -> Self {
+    pub(super) fn new(initializer: Option<Initializer>, nudge: Option<&'static Nudge>) -> Self {
         Self {
             initializer,
+            nudge,
+            yielding: AtomicUsize::new(0),
             engine: OnceLock::new(),
             broken: OnceLock::new(),
         }
@@ -119,6 +128,54 @@ impl PyRunner {
         }
         false
     }
+
+    /// Runs jobs until the queue is empty; gives those who waited for the last, to be woken once the
+    /// interpreter is free for them.
+    fn run_batch(&self, py: Python<'_>, worker: &Worker<PyJob>, pause: &Parker) -> Wakes {
+        let mut since = Instant::now();
+        let mut jobs = 0;
+        let mut wakes = Wakes::default();
+        while let Some(job) = worker.take() {
+            wakes.now();
+            wakes = engine::run(job, py);
+            jobs += 1;
+            if jobs % JOBS_PER_LOOK == 0 && since.elapsed() >= SLICE {
+                py.detach(|| {
+                    self.left();
+                    wakes.now();
+                    pause.park(Instant::now().checked_add(GAP));
+                    // Relaxed: a hint.
+                    self.yielding.fetch_add(1, Ordering::Relaxed);
+                });
+                self.yielding.fetch_sub(1, Ordering::Relaxed);
+                self.arrived();
+                worker.yielded();
+                since = Instant::now();
+            }
+        }
+        wakes
+    }
+
+    /// This worker is about to take the interpreter.
+    fn attaching(&self) {
+        if let Some(nudge) = self.nudge {
+            nudge.attaching();
+        }
+    }
+
+    /// This worker has got the interpreter.
+    fn arrived(&self) {
+        if let Some(nudge) = self.nudge {
+            nudge.arrived();
+        }
+    }
+
+    /// This worker has let go of the interpreter.
+    fn left(&self) {
+        if let Some(nudge) = self.nudge {
+            nudge.left();
+        }
+    }
 }
 
 impl Drop for PyRunner {
@@ -146,15 +203,23 @@ impl Runner for PyRunner {
         IS_WORKER.set(true);
         let birth = Birth::now();
         // `None`: the interpreter is going away. Nobody will miss this worker.
+        self.attaching();
         gate::begin_attaching();
         let attached = Python::try_attach(|py| {
             gate::end_attaching();
+            self.arrived();
             Hooks::register_thread(py, &worker.name());
             if self.initialize(py) {
                 let pause = Parker::new();
                 let mut wakes = Wakes::default();
-                while py.detach(|| worker.wait_then(|| wakes.now())) {
-                    wakes = run_batch(py, worker, &pause);
+                while py.detach(|| {
+                    self.left();
+                    let goes_on = worker.wait_then(|| wakes.now());
+                    self.attaching();
+                    goes_on
+                }) {
+                    self.arrived();
+                    wakes = self.run_batch(py, worker, &pause);
                 }
             }
             if birth.is_inherited() {
@@ -169,6 +234,14 @@ impl Runner for PyRunner {
             gate::end_attaching();
         }
     }
+
+    fn due(&self, is_coming: bool) {
+        if let Some(nudge) = self.nudge
+            && (is_coming || self.yielding.load(Ordering::Relaxed) > 0)
+        {
+            nudge.ask();
+        }
+    }
 }
 
 thread_local! {
@@ -178,26 +251,4 @@ thread_local! {
 /// Whether the calling thread is a worker's; in a forked child, whether it was.
 pub(super) fn is_worker() -> bool {
     IS_WORKER.get()
-}
-
-/// Runs jobs until the queue is empty; gives those who waited for the last, to be woken once the
-/// interpreter is free for them.
-fn run_batch(py: Python<'_>, worker: &Worker<PyJob>, pause: &Parker) -> Wakes {
-    let mut since = Instant::now();
-    let mut jobs = 0;
-    let mut wakes = Wakes::default();
-    while let Some(job) = worker.take() {
-        wakes.now();
-        wakes = engine::run(job, py);
-        jobs += 1;
-        if jobs % JOBS_PER_LOOK == 0 && since.elapsed() >= SLICE {
-            py.detach(|| {
-                wakes.now();
-                pause.park(Instant::now().checked_add(GAP))
-            });
-            worker.yielded();
-            since = Instant::now();
-        }
-    }
-    wakes
 }

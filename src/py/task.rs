@@ -8,16 +8,16 @@
 //!
 //! The body's lock is a leaf: nothing of Python's is called, and nothing dropped, under it.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::impl_::pymethods::tp_new_impl;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{PyClassInitializer, PyTraverseError, PyVisit};
 
 use super::callback::{self, Kept};
 use super::convert::{self, Least};
@@ -30,13 +30,8 @@ use crate::error::Error;
 use crate::sync::{Mutex, lock};
 use crate::task::{Cancel, Goal, Phase, Task, View};
 
-/// Gives each unnamed task its number.
+/// Gives each unnamed task that is asked for its name a number.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
-
-thread_local! {
-    /// The handle whose `__new__` is about to run; see [`new_task`].
-    static NEW: RefCell<Option<TaskBase>> = const { RefCell::new(None) };
-}
 
 /// What is to be called.
 pub(super) struct Call {
@@ -64,6 +59,8 @@ pub(super) enum Stage {
 pub(super) struct Extras {
     name: Option<Py<PyString>>,
     pub(super) callbacks: Vec<Kept>,
+    /// Called if the task fails, before those.
+    pub(super) on_failure: Option<Kept>,
     /// Who runs the callback, if that is not a worker of the pool.
     pub(super) place: Option<Place>,
     /// A run is going on there.
@@ -97,7 +94,8 @@ pub(super) struct Body {
 pub(crate) struct TaskBase {
     pub(super) task: Task,
     pub(super) engine: Arc<Engine<PyJob>>,
-    number: u64,
+    /// Zero until somebody asks.
+    number: AtomicU64,
     pub(super) body: Mutex<Body>,
     /// Somebody has seen the failure, or it has been logged.
     pub(super) seen: AtomicBool,
@@ -126,7 +124,7 @@ pub(super) fn new_task(
         task,
         engine,
         is_handed_over,
-        number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+        number: AtomicU64::new(0),
         body: Mutex::new(Body {
             stage: call.map_or(Stage::Empty, Stage::Call),
             extras,
@@ -134,19 +132,17 @@ pub(super) fn new_task(
         seen: AtomicBool::new(false),
     };
     let class = Hooks::get(py)?.task_class.bind(py).as_type_ptr();
-    let args = PyTuple::empty(py);
-    NEW.set(Some(base));
+    // As `AsyncTask.__new__` would do it, and without the `__init__` that `type.__call__` goes on to:
+    // `Future.__init__` builds a condition and takes 5 µs, and every attribute it would set is a
+    // property of ours. pyo3 makes instances of a given class nowhere but in the body of a `__new__`,
+    // and getting there through the slot costs a quarter of a post: hence the one call of what its
+    // macros expand to.
     // SAFETY:
-    // 1. `tp_new` of a class is called as `type.__call__` would call it, but without the
-    //    `__init__` that follows there. `Future.__init__` builds a condition and takes 5 µs; every
-    //    attribute it would set is a property of ours.
-    // 2. `_install` has checked that the class is a subclass of `TaskBase`, whose `__new__` it
-    //    inherits, so the slot is set and the object is a `TaskBase`.
-    // 3. Attached; the result is a new reference, or null with an exception set.
+    // 1. `_install` has checked that the class is a subclass of `TaskBase`.
+    // 2. Attached; the result is a new reference, or an error.
     unsafe {
-        let new = (*class).tp_new.expect("a class with a base has a tp_new");
-        let object = new(class, args.as_ptr(), std::ptr::null_mut());
-        Ok(Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked())
+        let object = tp_new_impl(py, PyClassInitializer::from(base), class)?;
+        Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
     }
 }
 
@@ -171,9 +167,25 @@ impl TaskBase {
                 .map(|n| n.clone_ref(py))
         };
         name.map_or_else(
-            || format!("task-{}", self.number),
+            || format!("task-{}", self.number()),
             |name| name.bind(py).to_string_lossy().into_owned(),
         )
+    }
+
+    fn number(&self) -> u64 {
+        // Relaxed: a number is all there is to it.
+        let number = self.number.load(Ordering::Relaxed);
+        if number != 0 {
+            return number;
+        }
+        let new = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        match self
+            .number
+            .compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed)
+        {
+            Ok(_) => new,
+            Err(first) => first,
+        }
     }
 
     /// Waits for `goal`, and lets signals through.
@@ -391,9 +403,9 @@ pub(super) fn interrupted(raised: &mut Option<PyErr>) -> impl FnMut() -> bool {
 impl TaskBase {
     #[new]
     fn new() -> PyResult<Self> {
-        NEW.take().ok_or_else(|| {
-            PyTypeError::new_err("an AsyncTask is made by posting, not by calling the class")
-        })
+        Err(PyTypeError::new_err(
+            "an AsyncTask is made by posting, not by calling the class",
+        ))
     }
 
     /// The name given at posting, or ``task-`` and a number.
@@ -594,6 +606,16 @@ impl TaskBase {
             call_done_callback(slf, &r#fn);
         }
         Ok(())
+    }
+
+    /// `add_done_callback` for who wants to hear of a failure and nothing else; for one, the group.
+    fn _on_failure(slf: &Bound<'_, Self>, call: Bound<'_, PyAny>) {
+        let stored = call.clone().into();
+        if !slf.get().watch(|extras| extras.on_failure = Some(stored))
+            && slf.get().view().phase() == Phase::Failed
+        {
+            call_done_callback(slf, &call);
+        }
     }
 
     /// Refused, always: a task's result is what its callback returns.
@@ -804,6 +826,7 @@ impl TaskBase {
             for callback in &extras.callbacks {
                 visit.call(&**callback)?;
             }
+            visit.call(extras.on_failure.as_deref())?;
             if let Some(place) = &extras.place {
                 visit.call(&*place.starter)?;
             }

@@ -117,6 +117,7 @@ def pool() -> None:
         queue_size=10,
         on_full="drop_oldest",
         propagate_context=False,
+        nudge=False,
         tiers=((0.005, 200), (1.0, 120)),
         clock=ManualClock(),
     )

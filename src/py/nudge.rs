@@ -1,0 +1,245 @@
+//! Asks a main thread that computes to let a worker have the interpreter, when a task is due.
+//!
+//! Owned by the process; pools share it. It never attaches, never waits for the interpreter on behalf
+//! of the one who asks, and never runs a callback.
+//!
+//! Who wants the GIL from a thread that computes gets it after the switch interval, 5 ms, and with it
+//! every due task is that late. The eval loop looks for pending calls more often than that: a
+//! function left there by [`Py_AddPendingCall`](ffi::Py_AddPendingCall) runs on the main thread within
+//! microseconds, and it can let go of the GIL.
+//!
+//! # Protocol
+//!
+//! | word     | means                                                          | left by step |
+//! |----------|----------------------------------------------------------------|--------------|
+//! | `NOBODY` | nobody is waited for                                           | 1            |
+//! | `ASKED`  | a worker is on its way to a due task                           | 3, 5         |
+//! | `HERE`   | it holds the interpreter                                       | 1, 4         |
+//! | `MISSED` | the main thread has not waited long enough                     | 1, 6         |
+//!
+//! 1. The timer thread has queued due tasks, and a worker is on its way to them. It says `ASKED`, and
+//!    leaves the call to [`give_way`], unless it is there already.
+//! 2. The main thread takes the call. If the word is `ASKED` it lets go of the interpreter, and waits:
+//!    awake for [`AWAKE`], then asleep, for [`PATIENCE`] in all.
+//! 3. The worker attaches. `ASKED` becomes `HERE`, and the main thread wakes up if it sleeps.
+//! 4. The worker lets go, or offers the interpreter to others. `HERE` becomes `NOBODY`.
+//! 5. The main thread, having seen step 3, waits for step 4, awake, for [`AWAKE`]. It takes the
+//!    interpreter back, whatever has come of it: `ASKED` becomes `MISSED`.
+//! 6. A worker that finds `MISSED` as it is about to attach takes step 1 itself.
+//!
+//! Without step 2's wait the main thread would have the GIL back before the worker is up. Without
+//! step 5's it would go to sleep on it, for a callback of a microsecond, and have to be woken.
+//!
+//! What else may happen:
+//!
+//! - *The worker is there before the main thread looks*, because that slept, or read a file: the word
+//!   is not `ASKED`, and the main thread goes on at once.
+//! - *The main thread does not look*, being in a long call of C code: the call stays where it is, and
+//!   further steps 1 only write the word. So one call is queued at a time.
+//! - *An ask comes between the taking of the call and the look at the word*: it finds either the call
+//!   still marked as queued, and then the look finds `ASKED`, or it queues another. Hence `SeqCst`.
+//! - *Another worker is faster*, of this pool or another: it answers in the first one's place, which
+//!   comes to the interpreter as it would have without a nudge.
+//! - *The worker comes late*, because the machine is busy: hence step 6.
+//! - *No worker comes*: the pool has been closed. [`PATIENCE`] passes.
+//! - *There are more due tasks than nudges*: each costs the main thread time, and is refused when it
+//!   has had too many; see [`EVERY`]. The tasks run with the next, or when the switch interval ends.
+//! - *Somebody else's calls fill CPython's list*: no nudge.
+//! - *A signal arrives while the main thread sleeps here*: it goes on, for the handler's sake.
+//! - *The child of a fork on another thread than the main one*: CPython goes on to tell the parent's
+//!   main thread, which is no more. No nudge, and no harm: that thread's state is static memory.
+//! - *Another thread than the main one computes*: no nudge reaches it.
+//!
+//! Up to CPython 3.12 the eval loop does not look for calls that other threads leave, and without a
+//! GIL there is nothing to ask for: [`Nudge::of_process`] gives none.
+
+use std::ffi::{c_int, c_void};
+use std::hint::spin_loop;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use crate::clock::{Nanos, nanos};
+use crate::sync::{Parked, Parker};
+
+/// How long the main thread stays awake for the next step. On a machine with nothing else to do the
+/// worker is there within 10 µs in 7 of 10 nudges and within 20 µs in 99 of 100; a nudge takes 9 µs
+/// of the main thread's time then, a no-op's run included, and 24 µs if it goes to sleep at once.
+const AWAKE: Duration = Duration::from_micros(20);
+
+/// How long the main thread waits for the worker, asleep for the most part. With a processor to
+/// spare the worker is faster in 999 of 1,000 nudges, and the bound, be it 0.1 or 1 ms, makes no
+/// difference; without one it is what a nudge in vain may cost.
+const PATIENCE: Duration = Duration::from_micros(300);
+
+/// What a nudge costs at least: one in this time, on average. At 9 to 12 µs each they take a fortieth
+/// of the main thread's time at the most. A thousand due tasks a second, each for itself, are all
+/// nudged for. Five thousand take 5 % without a limit, for a lateness of 0.03 ms, and 2 % with this
+/// one, for 0.4 ms.
+const EVERY: Nanos = 500_000;
+
+/// What a nudge costs, in times that the main thread was away for it: it keeps four fifths of its
+/// time, as it does where each worker waits for the switch interval before its slice. That matters
+/// where the worker finds a full queue: with endless no-ops posted and a thousand tasks a second due, a
+/// main thread that keeps 30 to 50 % without a nudge keeps 10 % with nudges that are free, 20 % at
+/// once the time it was away, 30 to 50 % at four times.
+const TIMES_AWAY: Nanos = 4;
+
+/// How far nudges may be behind with what they cost. Without credit for tasks that happen to be close
+/// to each other, four of ten are refused where a thousand a second come at random, and each of them
+/// is 3 ms late.
+const CREDIT: Nanos = 10 * EVERY;
+
+const NOBODY: u8 = 0;
+const ASKED: u8 = 1;
+const HERE: u8 = 2;
+const MISSED: u8 = 3;
+
+static NUDGE: OnceLock<Nudge> = OnceLock::new();
+
+/// What timer threads, workers and the main thread share.
+pub(super) struct Nudge {
+    word: AtomicU8,
+    /// The call is in CPython's list.
+    is_queued: AtomicBool,
+    /// When, since `birth`, the nudges so far will have been paid for.
+    paid_at: AtomicU64,
+    birth: Instant,
+    /// Where the main thread sleeps in step 2.
+    main: Parker,
+    /// The worker can run while the main thread stays awake.
+    has_processors: bool,
+}
+
+impl Nudge {
+    /// The nudge of this process; `None` where there can be none. `has_gil`: there is one.
+    pub(super) fn of_process(py: Python<'_>, has_gil: bool) -> Option<&'static Self> {
+        (has_gil && py.version_info() >= (3, 13)).then(|| {
+            NUDGE.get_or_init(|| Self {
+                word: AtomicU8::new(NOBODY),
+                is_queued: AtomicBool::new(false),
+                paid_at: AtomicU64::new(0),
+                birth: Instant::now(),
+                main: Parker::new(),
+                has_processors: std::thread::available_parallelism()
+                    .is_ok_and(|processors| processors.get() > 1),
+            })
+        })
+    }
+
+    /// Step 1.
+    pub(super) fn ask(&self) {
+        if !self.is_queued.load(Ordering::SeqCst) && !self.has_credit() {
+            return;
+        }
+        self.word.store(ASKED, Ordering::SeqCst);
+        if self.is_queued.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        // SAFETY:
+        // 1. It may be called from any thread, attached or not; it takes a lock that is held for a
+        //    few instructions, by nobody who waits for anything, and that a forked child renews.
+        // 2. What it touches of the interpreter, list, lock and main thread's state, is static: a
+        //    timer thread that is late at the end of the program writes to what is still there.
+        // 3. The function is of the type asked for, does not look at its argument, and is never
+        //    unloaded, as no extension module is.
+        let refused = unsafe { ffi::Py_AddPendingCall(Some(give_way), ptr::null_mut()) } != 0;
+        if refused {
+            self.is_queued.store(false, Ordering::SeqCst);
+        }
+    }
+
+    fn has_credit(&self) -> bool {
+        let now = nanos(self.birth.elapsed());
+        // Relaxed: an account, which orders nothing.
+        self.paid_at.load(Ordering::Relaxed) < now.saturating_add(CREDIT)
+    }
+
+    fn charge(&self, price: Nanos) {
+        let now = nanos(self.birth.elapsed());
+        let paid_at = self.paid_at.load(Ordering::Relaxed).max(now);
+        self.paid_at
+            .store(paid_at.saturating_add(price), Ordering::Relaxed);
+    }
+
+    /// Step 6, on a worker that is about to attach.
+    pub(super) fn attaching(&self) {
+        if self.turn(MISSED, NOBODY) {
+            self.ask();
+        }
+    }
+
+    /// Step 3, on a worker that has attached.
+    pub(super) fn arrived(&self) {
+        if self.turn(ASKED, HERE) {
+            self.main.unpark();
+        }
+    }
+
+    /// Step 4, on a worker that has detached.
+    pub(super) fn left(&self) {
+        self.turn(HERE, NOBODY);
+    }
+
+    fn turn(&self, from: u8, to: u8) -> bool {
+        // Looked at first, because most batches are nobody's concern.
+        self.word.load(Ordering::Relaxed) == from
+            && self
+                .word
+                .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+    }
+
+    /// Steps 2 and 5, but for the interpreter.
+    fn wait(&self) {
+        self.stay_awake(ASKED);
+        let end = Instant::now().checked_add(PATIENCE.saturating_sub(AWAKE));
+        while self.is(ASKED) {
+            // A token may be an old one: nobody takes it away from who did not sleep.
+            if self.main.park(end) != Parked::Notified {
+                break;
+            }
+        }
+        if !self.turn(ASKED, MISSED) {
+            self.stay_awake(HERE);
+        }
+    }
+
+    fn stay_awake(&self, word: u8) {
+        let start = Instant::now();
+        while self.has_processors && self.is(word) && start.elapsed() < AWAKE {
+            spin_loop();
+        }
+    }
+
+    fn is(&self, word: u8) -> bool {
+        self.word.load(Ordering::SeqCst) == word
+    }
+}
+
+/// Steps 2 and 5. CPython calls it on the main thread, attached, between two bytecodes.
+extern "C" fn give_way(_: *mut c_void) -> c_int {
+    let Some(nudge) = NUDGE.get() else { return 0 };
+    nudge.is_queued.store(false, Ordering::SeqCst);
+    if nudge.is(ASKED) {
+        // SAFETY: CPython calls this on a thread that is attached, and the token ends with the call.
+        let py = unsafe { Python::assume_attached() };
+        let start = Instant::now();
+        py.detach(|| nudge.wait());
+        let away = nanos(start.elapsed());
+        nudge.charge(away.saturating_mul(TIMES_AWAY).max(EVERY));
+    }
+    0
+}
+
+/// Called in a forked child: whoever was on the way is the parent's.
+pub(super) fn after_fork_in_child() {
+    if let Some(nudge) = NUDGE.get() {
+        nudge.word.store(NOBODY, Ordering::SeqCst);
+        nudge.is_queued.store(false, Ordering::SeqCst);
+    }
+}

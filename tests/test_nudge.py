@@ -1,0 +1,206 @@
+"""A main thread that computes is asked for the GIL when a task is due.
+
+With a switch interval of a minute nobody gets the GIL from a thread that computes, unless it lets
+go by itself. So a callback that is seen from such a thread at all has been nudged for. A nudge may
+be in vain, where the machine is busy; so other due tasks follow, each with a nudge of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import asynctask
+import pytest
+from asynctask import DelayTask, IntervalTask
+
+PATIENCE = 20  # seconds that only a hang takes
+A_MINUTE = 60
+HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+HAS_NUDGE = HAS_GIL and sys.version_info >= (3, 13)
+
+needs_nudge = pytest.mark.skipif(not HAS_NUDGE, reason="there is no nudge in this Python")
+
+
+@pytest.fixture
+def no_switch():
+    """Nobody is made to give the GIL up."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(A_MINUTE)
+    yield
+    sys.setswitchinterval(before)
+
+
+def compute_until(condition):
+    """Keep the GIL until *condition* holds."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "nobody has come"
+
+
+def keep_nudging(pool):
+    """Post tasks that are due one after the other, for as long as anybody is patient."""
+    for n in range(PATIENCE * 50):
+        pool.post_task(int, DelayTask(n / 50))
+
+
+@needs_nudge
+@pytest.mark.usefixtures("no_switch")
+def test_a_due_task_runs_beside_a_main_thread_that_computes(make_pool):
+    """The main thread lets the worker in."""
+    seen = []
+    pool = make_pool(1)
+    task = pool.post_task(seen.append, DelayTask(0.01), args=("due",))
+    keep_nudging(pool)
+    compute_until(lambda: seen)
+    assert task.result(PATIENCE) is None
+
+
+@needs_nudge
+@pytest.mark.usefixtures("no_switch")
+def test_a_series_runs_beside_a_main_thread_that_computes(make_pool):
+    """Every run is nudged for, at a rate that is not refused."""
+    seen = []
+    pool = make_pool(2)
+    beat = pool.post_task(lambda: seen.append(1), IntervalTask(0.005))
+    keep_nudging(pool)
+    compute_until(lambda: len(seen) >= 50)
+    beat.stop_and_wait(PATIENCE)
+
+
+@needs_nudge
+@pytest.mark.usefixtures("no_switch")
+def test_more_due_tasks_than_are_nudged_for_all_run(make_pool):
+    """Tasks that come too fast for a nudge each run with the next."""
+    seen = []
+    pool = make_pool(2)
+    for n in range(2000):
+        pool.post_task(seen.append, DelayTask(0.01 + n * 0.0001), args=(n,))
+    keep_nudging(pool)
+    compute_until(lambda: len(seen) == 2000)
+    assert sorted(seen) == list(range(2000))
+
+
+@needs_nudge
+@pytest.mark.usefixtures("no_switch")
+def test_several_pools_are_nudged_for(make_pool):
+    """Pools share the nudge; each gets its tasks run."""
+    pools = [make_pool(1) for _ in range(3)]
+    seen = [[] for _ in pools]
+    beats = [
+        pool.post_task(runs.append, IntervalTask(0.004), args=(1,))
+        for pool, runs in zip(pools, seen, strict=True)
+    ]
+    for pool in pools:
+        keep_nudging(pool)
+    compute_until(lambda: all(len(runs) >= 10 for runs in seen))
+    for beat in beats:
+        beat.stop_and_wait(PATIENCE)
+
+
+@needs_nudge
+@pytest.mark.usefixtures("no_switch")
+def test_a_worker_that_was_on_its_way_is_nudged_for(make_pool):
+    """A task posted to run now waits for the GIL; a due one gets both of them in."""
+    seen = []
+    pool = make_pool(1)
+    pool.submit(int).result(PATIENCE)
+    pool.post_task(seen.append, DelayTask(0.01), args=("due",))
+    pool.submit(seen.append, "now")
+    keep_nudging(pool)
+    compute_until(lambda: len(seen) == 2)
+    assert seen == ["now", "due"]
+
+
+@pytest.mark.parametrize("nudge", [True, False])
+def test_due_tasks_run_with_and_without(make_pool, nudge):
+    """Whether there is a nudge or not, and on any Python, a busy main thread delays and no more."""
+    seen = []
+    beat = make_pool(1, nudge=nudge).post_task(lambda: seen.append(1), IntervalTask(0.002))
+    compute_until(lambda: len(seen) >= 5)
+    beat.stop_and_wait(PATIENCE)
+
+
+def test_main_threads_that_wait_are_left_alone(make_pool):
+    """A call that is left for a main thread in a wait does no harm when it comes out."""
+    pool = make_pool(2)
+    beat = pool.post_task(int, IntervalTask(0.001))
+    for _ in range(20):
+        asynctask.sleep(0.002)
+        threading.Event().wait(0.002)
+        pool.submit(int).result(PATIENCE)
+    beat.wait_for_finished_count(20, PATIENCE)
+    beat.stop_and_wait(PATIENCE)
+
+
+def test_signals_come_through(make_pool):
+    """Handlers run as they do without a nudge."""
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+    pool = make_pool(1)
+    try:
+        beat = pool.post_task(signal.raise_signal, IntervalTask(0.002), args=(signal.SIGINT,))
+        compute_until(lambda: len(heard) >= 10)
+        beat.stop_and_wait(PATIENCE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_default_pool_takes_the_option(run_python):
+    """`set_work_pool_options` hands it on."""
+    script = """
+        import asynctask
+        asynctask.set_work_pool_options(nudge=False)
+        print(asynctask.post_task(pow, asynctask.DelayTask(0.01), args=(2, 10)).result())
+    """
+    assert run_python(script) == "1024\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_has_its_own(run_python):
+    """A fork amid nudges leaves nobody waiting, and the child is nudged as its parent is."""
+    script = f"""
+        import os, sys, time, warnings
+        from asynctask import AsyncTaskPool, DelayTask, IntervalTask
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
+
+        def compute(runs):
+            for n in range({PATIENCE * 50}):
+                pool.post_task(int, DelayTask(n / 50))
+            end = time.monotonic() + {PATIENCE}
+            while len(runs) < 20:
+                assert time.monotonic() < end, "nobody has come"
+
+        pool, seen = AsyncTaskPool(2), []
+        pool.post_task(lambda: seen.append(1), IntervalTask(0.001))
+        if {HAS_NUDGE}:
+            sys.setswitchinterval({A_MINUTE})
+        compute(seen)
+        for _ in range(10):
+            pid = os.fork()
+            if pid == 0:
+                runs = []
+                pool.post_task(lambda: runs.append(1), IntervalTask(0.001))
+                compute(runs)
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+            del seen[:]
+            compute(seen)
+        sys.setswitchinterval(0.005)
+    """
+    run_python(script)
+
+
+def test_a_program_may_end_amid_nudges(run_python):
+    """The exit waits for nobody who does not come."""
+    script = """
+        import asynctask
+        for n in range(10):
+            asynctask.post_task(int, asynctask.IntervalTask(0.001 + n * 0.0001))
+        total = sum(range(300_000))
+    """
+    run_python(script)
