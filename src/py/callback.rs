@@ -29,6 +29,7 @@ use std::ffi::c_int;
 use std::hint::black_box;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyString, PyTuple};
@@ -183,6 +184,27 @@ pub(super) fn code_of<'a, 'py>(function: &'a Bound<'py, PyFunction>) -> Borrowed
     // SAFETY: the object is a function, which has a code and keeps it alive as long as nobody
     // assigns another, which takes the interpreter; the caller holds it, and looks at once.
     unsafe { Borrowed::from_ptr(function.py(), ffi::PyFunction_GetCode(function.as_ptr())) }
+}
+
+/// The code of the latest plain function that was posted, kept alive. Asking a code object for its
+/// flags takes 50 ns; who posts a great deal posts the same function over and over.
+///
+/// It is compared, and nothing else, with the code of a function that is alive; so it does no harm to
+/// read it just before somebody replaces it, and its memory is used again.
+static PLAIN: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Whether [`know_plain`] was last told of this code.
+pub(super) fn is_known_plain(code: &Bound<'_, PyAny>) -> bool {
+    // Relaxed: nothing is read through it.
+    PLAIN.load(Ordering::Relaxed) == code.as_ptr()
+}
+
+/// Remembers that a function with this code is no coroutine function.
+pub(super) fn know_plain(code: &Bound<'_, PyAny>) {
+    // AcqRel: the reference that is taken out was stored by another thread.
+    let old = PLAIN.swap(code.clone().into_ptr(), Ordering::AcqRel);
+    // SAFETY: what is stored is owned by the one who takes it out, or null.
+    drop(unsafe { Bound::from_owned_ptr_or_opt(code.py(), old) }.map(Kept::from));
 }
 
 /// A copy of the calling thread's context, or `None` when nothing is set in it: a fresh context

@@ -5,11 +5,10 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
-use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
@@ -350,13 +349,6 @@ fn with_room(
     }
 }
 
-/// The code of the latest plain function that was posted, kept alive. Asking a code object for its
-/// flags takes 50 ns; who posts a great deal posts the same function over and over.
-///
-/// It is compared, and nothing else, with the code of a function that is alive; so it does no harm to
-/// read it just before somebody replaces it, and its memory is used again.
-static PLAIN: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
-
 /// Whether calling it gives a coroutine, as far as can be told without calling it.
 fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
     /// `inspect.CO_COROUTINE`.
@@ -365,16 +357,13 @@ fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = callback.py();
     if let Ok(function) = callback.cast_exact::<PyFunction>() {
         let code = callback::code_of(function);
-        // Relaxed, here and below: nothing is read through it, and the interpreter orders the rest.
-        if PLAIN.load(Ordering::Relaxed) == code.as_ptr() {
+        if callback::is_known_plain(&code) {
             return Ok(false);
         }
         let flags: u32 = code.getattr(intern!(py, "co_flags"))?.extract()?;
         let is_coroutine_function = flags & CO_COROUTINE != 0;
         if !is_coroutine_function {
-            let old = PLAIN.swap(code.to_owned().into_ptr(), Ordering::AcqRel);
-            // SAFETY: what is stored is owned by the one who takes it out, or null.
-            drop(unsafe { Bound::from_owned_ptr_or_opt(py, old) }.map(Kept::from));
+            callback::know_plain(&code);
         }
         return Ok(is_coroutine_function);
     }
