@@ -5,16 +5,18 @@
 //! what comes out is counted, and nothing may be early.
 #![expect(
     clippy::print_stdout,
-    reason = "two reports that are not times for one operation"
+    reason = "reports that are not times for one operation"
 )]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use asynctask::Scheduler;
 use asynctask::wheel::{Due, Key, Tiers, Wheel};
 use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group};
 
@@ -374,6 +376,59 @@ fn report_longest_advance() {
     }
 }
 
+/// How long a post takes on the poster's side, while a million tasks come due in one tick and while
+/// nothing does: the difference is the timer's, the rest the machine's.
+fn report_stall_of_a_post() {
+    for due in [MILLION, 0] {
+        let scheduler = Scheduler::new();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let begin = Instant::now();
+        let delay = Duration::from_secs(2);
+        for _ in 0..due {
+            let ran = Arc::clone(&ran);
+            let rest = delay.saturating_sub(begin.elapsed());
+            let count = move || {
+                ran.fetch_add(1, Relaxed);
+            };
+            scheduler.post_after(rest, count).expect("it is open");
+        }
+        assert!(begin.elapsed() < delay, "a million came too late");
+        while due > 0 && ran.load(Relaxed) == 0 {
+            std::hint::spin_loop();
+        }
+        let mut posts: Vec<Duration> = Vec::with_capacity(1 << 16);
+        while posts.len() < posts.capacity() {
+            let start = Instant::now();
+            let post = scheduler.post_after(Duration::from_secs(3_600), || ());
+            posts.push(start.elapsed());
+            drop(post.expect("it is open"));
+            while start.elapsed() < Duration::from_micros(10) {
+                std::hint::spin_loop();
+            }
+            // Until the million have left the wheel.
+            let over = if due == 0 {
+                posts.len() == 20_000
+            } else {
+                posts.len() % 64 == 0 && scheduler.stats().pending_timers == posts.len()
+            };
+            if over {
+                break;
+            }
+        }
+        scheduler.shutdown_now();
+        posts.sort_unstable();
+        let at = |per_mille: usize| posts[(posts.len() - 1) * per_mille / 1_000];
+        println!(
+            "a post while {due} come due: p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?} of {}",
+            at(500),
+            at(990),
+            at(999),
+            at(1_000),
+            posts.len()
+        );
+    }
+}
+
 /// Heap bytes in use.
 static BYTES: AtomicIsize = AtomicIsize::new(0);
 
@@ -454,6 +509,7 @@ fn report_memory() {
 fn reports(_: &mut Criterion) {
     report_memory();
     report_longest_advance();
+    report_stall_of_a_post();
 }
 
 criterion_group! {

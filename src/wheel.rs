@@ -90,7 +90,7 @@
 //! | insert, 1k / 100k / 1M pending               | 19 / 11 / 20     | 7 / 8 / 8    |
 //! | cancel of 1M, oldest first / at random       | 10 / 64          | 11 / 35      |
 //! | cancel and insert over 1M, oldest / random   | 22 / 147         | 24 / 150     |
-//! | expire 1M over 60 s, moves included          | 44               | 161          |
+//! | expire 1M over 60 s, moves included          | 44, now 34       | 161          |
 //! | 1M in one tick: each / longest call of 256   | 72 / 55 µs       | 74 / 29 ms   |
 //! | bytes for one pending item (after 1M swaps)  | 40 (57)          | 32 (32)      |
 //!
@@ -99,6 +99,23 @@
 //! 8 bytes and the deadline in the item, which every move then has to fetch; and 0.5 with items
 //! split into what moving needs and what firing needs. The lists' longest call is the sort of a
 //! whole tick.
+//!
+//! # Where the time goes
+//!
+//! Expiring a million over 60 s, time moving by the millisecond: 34.5 ns each, and 46.6 before the
+//! steps marked *, medians of interleaved runs. About 14 ns are the one look at the node, which is
+//! out of the cache, 10 if nothing else were done; 5 the move from tier 2 to tier 1 (was 11); 7
+//! sorting a tick, and 2 gathering it; 4 taking items out and freeing nodes; 2 or 3 finding what is
+//! next, and the measuring itself.
+//!
+//! - \* A slot's nodes are fetched when it goes to near, 80 at a time, and not when they are due, 17
+//!   at a time: 3 ns less, and the dead are not sorted.
+//! - \* An opened slot's entries all go to one ring, which is not looked for again; its slots make
+//!   room for what they may expect at once: 5 ns less.
+//! - \* Spare blocks in proportion to the items, so that they go round without the allocator: 1 ns
+//!   less, 4 with 100,000 items.
+//! - Dropped: nodes aligned to 32 bytes (1 ns more, random cancels 15 % more); sorting by
+//!   distribution (1.5 ns less, but 12 more where ticks have few entries); huge pages (1 ns less).
 #![forbid(unsafe_code)]
 #![expect(
     clippy::cast_possible_truncation,
@@ -186,13 +203,23 @@ struct Open {
     /// The span of the slot. An entry of that span may be here still, or have moved on.
     start: u64,
     last: u64,
-    /// Whether its entries go to near.
-    gather: bool,
+    /// Where its entries go, if not to near.
+    below: Option<Below>,
     /// A crowd that is due in one nanosecond. There is nothing to sort, so it goes to near, and
     /// out, block by block.
     level: bool,
     /// Whether some entries are dead, so that each must be looked up.
     filter: bool,
+}
+
+/// The ring below an open slot, which covers that slot's span and nothing else.
+#[derive(Clone, Copy, Debug)]
+struct Below {
+    ring: usize,
+    /// Place of its slot 0.
+    base: u32,
+    /// How many entries each of its slots may expect.
+    room: usize,
 }
 
 /// Where a deadline belongs.
@@ -229,7 +256,7 @@ impl<T> Wheel<T> {
             far: BTreeMap::new(),
             far_slots: Vec::new(),
             far_unused: Vec::new(),
-            spare: Spare::default(),
+            spare: Spare::new(),
             open: None,
             horizon: 0,
             inner_last: 0,
@@ -312,6 +339,7 @@ impl<T> Wheel<T> {
     pub fn advance(&mut self, now: u64, budget: usize, out: &mut Vec<Due<T>>) -> bool {
         self.now = self.now.max(now);
         let mut left = budget.max(1);
+        self.spare.limit_for(self.slab.len());
         loop {
             if !self.empty_open_slot(&mut left) || !self.fire(&mut left, out) {
                 return true;
@@ -369,7 +397,7 @@ impl<T> Wheel<T> {
         self.far_slots = Vec::new();
         self.far_unused = Vec::new();
         self.open = None;
-        self.spare = Spare::default();
+        self.spare = Spare::new();
         items
     }
 
@@ -408,7 +436,7 @@ impl<T> Wheel<T> {
             FAR.. => &mut self.far_slots[(place - FAR) as usize],
             _ => &mut self.slots[place as usize],
         };
-        slot.push(entry, &mut self.spare);
+        slot.push(entry, 0, &mut self.spare);
     }
 
     /// Makes the slots of a ring when it gets its first entry: most wheels never use them all.
@@ -443,30 +471,39 @@ impl<T> Wheel<T> {
                 return;
             }
         }
-        let place = match self.spot(deadline) {
+        let slab = &self.slab;
+        match self.spot(deadline) {
             Spot::Near => {
                 self.near.bury();
-                return self.prune_near();
+                self.prune_near();
             }
-            Spot::Ring(at, index) => self.rings[at].place(index),
-            Spot::Day(day) => self.far.get(&day).map(|at| FAR + at),
-        };
-        let Some(place) = place else {
-            debug_assert!(false, "the entry due at {deadline} is nowhere");
+            Spot::Ring(at, index) => {
+                let ring = &mut self.rings[at];
+                let Some(place) = ring.place(index) else {
+                    debug_assert!(false, "the entry due at {deadline} is nowhere");
+                    return;
+                };
+                // Emptied here and now: a wheel with few items goes this way each time.
+                let slot = &mut self.slots[place as usize];
+                if slot.bury(|entry| slab.is_live(entry)) {
+                    slot.clear(&mut self.spare);
+                    ring.clear(index);
+                }
+            }
+            Spot::Day(day) => self.bury_far(day),
+        }
+    }
+
+    #[cold]
+    fn bury_far(&mut self, day: u64) {
+        let Some(&at) = self.far.get(&day) else {
+            debug_assert!(false, "an entry of day {day} is nowhere");
             return;
         };
         let slab = &self.slab;
-        let slot = match place {
-            FAR.. => &mut self.far_slots[(place - FAR) as usize],
-            _ => &mut self.slots[place as usize],
-        };
-        if slot.bury(|entry| slab.is_live(entry)) {
-            debug_assert!(
-                !slot.entries().any(|entry| slab.is_live(entry)),
-                "live in {slot:?}"
-            );
-            self.detach(place);
-            self.reset(place);
+        if self.far_slots[at as usize].bury(|entry| slab.is_live(entry)) {
+            self.detach(FAR + at);
+            self.reset(FAR + at);
         }
     }
 
@@ -478,7 +515,7 @@ impl<T> Wheel<T> {
             self.far.remove(&day);
         } else {
             let ring = slot.ring as usize;
-            self.rings[ring].clear(place);
+            self.rings[ring].clear_at(place);
         }
     }
 
@@ -540,15 +577,17 @@ impl<T> Wheel<T> {
         );
         let crowd = slot.count() > CROWD;
         let gather = ring == 0 || ring <= self.inner && !crowd;
+        let (filter, count) = (slot.has_dead(), slot.count());
+        let below = (!gather).then(|| self.below(ring - 1, count));
         self.open = Some(Open {
             place,
             block: Vec::new(),
             done: 0,
             start,
             last,
-            gather,
+            below,
             level: gather && crowd,
-            filter: slot.has_dead(),
+            filter,
         });
         self.detach(place);
         if gather {
@@ -558,6 +597,18 @@ impl<T> Wheel<T> {
             self.end_below(ring - 1, start - 1);
         }
         true
+    }
+
+    /// What ring `at` is to a slot of `count` entries above it.
+    fn below(&mut self, at: usize, count: u32) -> Below {
+        let ring = &self.rings[at];
+        let each = count / ring.slots;
+        let base = ring.place(0);
+        Below {
+            ring: at,
+            base: base.unwrap_or_else(|| self.make_slots(at)),
+            room: (each + each / 4) as usize, // a slot takes what it does not expect as well
+        }
     }
 
     /// Moves the entries of the open slot on; `false` if the budget ends before the slot does.
@@ -582,25 +633,34 @@ impl<T> Wheel<T> {
             let entries = &open.block[open.done..open.done + count];
             open.done += count;
             *left -= count;
-            let filter = open.filter && self.fetch(entries) < count;
-            for &entry in entries {
-                if filter && !self.slab.is_live(&entry) {
-                    continue;
-                }
-                if open.gather {
-                    self.near.gather(entry);
-                } else {
-                    self.put(entry);
+            // What goes to near is fetched here and not when it is due: more at a time.
+            let fetch = open.filter || open.below.is_none();
+            let filter = fetch && self.fetch(entries) < count;
+            let live = entries
+                .iter()
+                .filter(|entry| !filter || self.slab.is_live(entry));
+            match open.below {
+                None if !filter => self.near.gather_all(entries),
+                None => live.for_each(|&entry| self.near.gather(entry)),
+                Some(Below { ring, base, room }) => {
+                    let ring = &mut self.rings[ring];
+                    for &entry in live {
+                        let index = ring.index(entry.deadline);
+                        ring.set(index);
+                        let slot = &mut self.slots[(base + index) as usize];
+                        slot.push(entry, room, &mut self.spare);
+                    }
                 }
             }
             if open.level && open.done == open.block.len() {
+                self.near.sort(open.start, open.last);
                 self.open = Some(open);
                 return true;
             }
         }
         self.spare.recycle(open.block);
         self.reset(open.place);
-        self.near.sort(open.start);
+        self.near.sort(open.start, open.last);
         true
     }
 
@@ -625,12 +685,12 @@ impl<T> Wheel<T> {
                 continue;
             }
             *left -= count;
-            let live = self.fetch(due);
-            out.reserve(live);
+            out.reserve(count);
+            let before = out.len();
             for entry in due {
                 out.extend(self.slab.take(entry));
             }
-            self.near.forget_dead(count - live);
+            self.near.forget_dead(before + count - out.len());
             self.near.pass(count);
         }
         true

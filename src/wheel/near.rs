@@ -36,23 +36,26 @@ impl Near {
     /// Appends to the run. It must be sorted before anything is taken.
     #[inline]
     pub(super) fn gather(&mut self, entry: Entry) {
-        self.unsorted |= self
-            .run
-            .last()
-            .is_some_and(|last| entry.deadline < last.deadline);
+        self.unsorted = true;
         self.run.push(entry);
     }
 
-    /// Sorts the run, whose deadlines are all at or after `start`.
-    pub(super) fn sort(&mut self, start: u64) {
-        if !std::mem::take(&mut self.unsorted) {
+    /// Appends all of `entries`, likewise.
+    pub(super) fn gather_all(&mut self, entries: &[Entry]) {
+        self.unsorted = true;
+        self.run.extend_from_slice(entries);
+    }
+
+    /// Sorts the run, whose deadlines are all within `start..=last`.
+    pub(super) fn sort(&mut self, start: u64, last: u64) {
+        if !std::mem::take(&mut self.unsorted) || start == last {
             return;
         }
         self.run.drain(..std::mem::take(&mut self.head));
-        let latest = self.run.iter().map(|entry| entry.deadline - start).max();
-        if self.run.len() > 1 << RANK_BITS
-            || latest.is_none_or(|latest| latest >> (64 - RANK_BITS) > 0)
-        {
+        if self.run.is_sorted_by_key(|entry| entry.deadline) {
+            return;
+        }
+        if self.run.len() > 1 << RANK_BITS || (last - start) >> (64 - RANK_BITS) > 0 {
             self.run.sort_by_key(|entry| entry.deadline);
             return;
         }

@@ -92,8 +92,13 @@ impl Ring {
     }
 
     /// Marks the slot at `place` as empty.
-    pub(super) fn clear(&mut self, place: u32) {
-        let index = place - self.base;
+    pub(super) fn clear_at(&mut self, place: u32) {
+        self.clear(place - self.base);
+    }
+
+    /// Marks slot `index` as empty.
+    #[inline]
+    pub(super) fn clear(&mut self, index: u32) {
         self.words[(index / 64) as usize] &= !(1 << (index % 64));
     }
 

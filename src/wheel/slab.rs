@@ -104,21 +104,13 @@ impl<T> Slab<T> {
 
     #[inline]
     pub(super) fn insert(&mut self, deadline: u64, item: T) -> (Key, Entry) {
-        if !self.has_room(self.current) {
-            // The node freed last is in the cache, and finding it takes no search.
-            self.current = if self.has_room(self.freed) {
-                self.freed
-            } else {
-                self.block_with_room()
-            };
-        }
+        let free = self
+            .blocks
+            .get(self.current as usize)
+            .map_or(NONE, |block| block.free);
+        let within = if free == NONE { self.find_room() } else { free };
         let at = self.current;
         let block = &mut self.blocks[at as usize];
-        let within = if block.free == NONE {
-            block.grow(at > 0)
-        } else {
-            block.free
-        };
         let node = &mut block.nodes[within as usize];
         block.free = node.deadline as u32;
         node.deadline = deadline;
@@ -136,6 +128,26 @@ impl<T> Slab<T> {
             self.set_room(at, false);
         }
         (key, entry)
+    }
+
+    /// A free node of the current block, which is another one now if it was full.
+    #[cold]
+    fn find_room(&mut self) -> u32 {
+        if !self.has_room(self.current) {
+            // The node freed last is in the cache, and finding it takes no search.
+            self.current = if self.has_room(self.freed) {
+                self.freed
+            } else {
+                self.block_with_room()
+            };
+        }
+        let at = self.current;
+        let block = &mut self.blocks[at as usize];
+        if block.free == NONE {
+            block.grow(at > 0)
+        } else {
+            block.free
+        }
     }
 
     fn has_room(&self, block: u32) -> bool {
@@ -242,8 +254,11 @@ impl<T> Slab<T> {
         // never used again.
         if node.stamp < u32::MAX && node.generation < u32::MAX {
             node.deadline = u64::from(block.free);
+            let full = block.free == NONE;
             block.free = within as u32;
-            self.set_room(at as u32, true);
+            if full {
+                self.set_room(at as u32, true);
+            }
             self.freed = at as u32;
         }
         if empty && at as u32 != self.current {

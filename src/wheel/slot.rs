@@ -7,8 +7,14 @@ use std::collections::VecDeque;
 
 /// Entries in a full block.
 pub(super) const BLOCK: usize = 256;
-/// Empty blocks kept for reuse by all slots of a wheel together.
-const MAX_SPARE: usize = 16;
+/// Entries that the first block of a slot has room for, at least.
+const MIN_ROOM: usize = 4;
+/// Empty blocks kept for reuse by all slots of a wheel together: this many, and one for each
+/// [`SHARE`] items.
+const MIN_SPARE: usize = 16;
+const SHARE: usize = 1024;
+/// Too many of them go back this many at a time.
+const TRIM: usize = 8;
 
 /// A pending item as slots see it. The entry is dead, and waits to be swept, once the stamp of the
 /// item's node has moved on.
@@ -23,14 +29,36 @@ pub(super) struct Entry {
 }
 
 /// Blocks between two uses.
-#[derive(Debug, Default)]
-pub(super) struct Spare(Vec<Vec<Entry>>);
+#[derive(Debug)]
+pub(super) struct Spare {
+    blocks: Vec<Vec<Entry>>,
+    limit: usize,
+}
 
 impl Spare {
+    pub(super) fn new() -> Self {
+        Self {
+            blocks: Vec::new(),
+            limit: MIN_SPARE,
+        }
+    }
+
+    /// Adapts to the number of items.
+    pub(super) fn limit_for(&mut self, items: usize) {
+        self.limit = MIN_SPARE + items / SHARE;
+    }
+
+    /// Takes a block back, or gives some back to the allocator if there are too many.
     pub(super) fn recycle(&mut self, mut block: Vec<Entry>) {
-        if block.capacity() > 0 && self.0.len() < MAX_SPARE {
+        if self.blocks.len() >= self.limit {
+            let some = self.blocks.len().saturating_sub(TRIM);
+            self.blocks.truncate(some.max(self.limit));
+            if self.blocks.capacity() > 4 * self.limit {
+                self.blocks.shrink_to(self.limit);
+            }
+        } else if block.capacity() > 0 {
             block.clear();
-            self.0.push(block);
+            self.blocks.push(block);
         }
     }
 }
@@ -74,10 +102,11 @@ impl Slot {
         self.dead > 0
     }
 
+    /// An empty slot makes room for `room` entries at once.
     #[inline]
-    pub(super) fn push(&mut self, entry: Entry, spare: &mut Spare) {
+    pub(super) fn push(&mut self, entry: Entry, room: usize, spare: &mut Spare) {
         if self.tail.len() == self.tail.capacity() {
-            self.make_room(spare);
+            self.make_room(room, spare);
         }
         self.tail.push(entry);
         self.min = self.min.min(entry.deadline);
@@ -85,14 +114,20 @@ impl Slot {
     }
 
     #[cold]
-    fn make_room(&mut self, spare: &mut Spare) {
+    fn make_room(&mut self, room: usize, spare: &mut Spare) {
         let len = self.tail.len();
         if len >= BLOCK {
-            let block = spare.0.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK));
+            let block = spare
+                .blocks
+                .pop()
+                .unwrap_or_else(|| Vec::with_capacity(BLOCK));
             self.full
                 .push_back(std::mem::replace(&mut self.tail, block));
         } else if len == 0 {
-            self.tail = spare.0.pop().unwrap_or_else(|| Vec::with_capacity(4));
+            self.tail = spare
+                .blocks
+                .pop()
+                .unwrap_or_else(|| Vec::with_capacity(room.clamp(MIN_ROOM, BLOCK)));
         } else {
             self.tail.reserve_exact(len.min(BLOCK - len));
         }
@@ -112,10 +147,16 @@ impl Slot {
     /// Forgets every entry and keeps no memory.
     pub(super) fn clear(&mut self, spare: &mut Spare) {
         spare.recycle(std::mem::take(&mut self.tail));
-        while let Some(block) = self.full.pop_front() {
-            spare.recycle(block);
+        if self.full.capacity() > 0 {
+            for block in std::mem::take(&mut self.full) {
+                spare.recycle(block);
+            }
         }
-        *self = Self::new(self.ring);
+        self.min = u64::MAX;
+        self.count = 0;
+        self.dead = 0;
+        self.sweep = 0;
+        self.kept = 0;
     }
 
     /// One of the entries has died. Dead ones are let be until they outnumber the live ones by a
@@ -131,14 +172,16 @@ impl Slot {
             self.count
         );
         if self.dead as usize > (self.count - self.dead) as usize + BLOCK {
-            self.sweep(is_live);
+            self.sweep(&is_live);
         }
-        self.dead == self.count
+        let over = self.dead == self.count;
+        debug_assert!(!over || !self.entries().any(is_live), "live in {self:?}");
+        over
     }
 
     /// Drops the dead entries of one block, in turn; order is kept.
     #[cold]
-    fn sweep(&mut self, is_live: impl Fn(&Entry) -> bool) {
+    fn sweep(&mut self, is_live: &impl Fn(&Entry) -> bool) {
         let at = self.sweep as usize;
         if at == self.full.len() {
             let before = self.tail.len();
