@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDelta, PyList, PyString, PyType};
+use pyo3::types::{PyDelta, PyDict, PyList, PyString, PyType};
 
 use super::callback;
 use super::pool::PoolBase;
@@ -24,6 +24,11 @@ pub(super) struct Hooks {
     /// `threading.Condition`.
     pub(super) condition_class: Py<PyAny>,
     functions: Py<PyAny>,
+    /// `functools.partial` and `types.MethodType`.
+    pub(super) partial_class: Py<PyAny>,
+    pub(super) method_class: Py<PyAny>,
+    /// `sys.modules`.
+    modules: Py<PyDict>,
 }
 
 static HOOKS: PyOnceLock<Hooks> = PyOnceLock::new();
@@ -52,6 +57,13 @@ pub(super) fn _install(
         pool_class: pool_class.unbind(),
         condition_class: condition_class.unbind(),
         functions: functions.unbind(),
+        partial_class: py.import("functools")?.getattr("partial")?.unbind(),
+        method_class: py.import("types")?.getattr("MethodType")?.unbind(),
+        modules: py
+            .import("sys")?
+            .getattr("modules")?
+            .cast_into::<PyDict>()?
+            .unbind(),
     };
     // A second import finds the first one's classes, as everybody else does.
     let _ = HOOKS.set(py, hooks);
@@ -100,9 +112,7 @@ impl Hooks {
         if is_any_worker() {
             return Ok(None); // it has a hub only because gevent's `threading` makes one
         }
-        let modules = py
-            .import(intern!(py, "sys"))?
-            .getattr(intern!(py, "modules"))?;
+        let modules = Self::get(py)?.modules.bind(py);
         if !modules.contains(intern!(py, "gevent.monkey"))? {
             return Ok(None);
         }

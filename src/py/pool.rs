@@ -351,26 +351,48 @@ fn with_room(
 
 /// Whether calling it gives a coroutine, as far as can be told without calling it.
 fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
-    /// `inspect.CO_COROUTINE`.
-    const CO_COROUTINE: u32 = 0x80;
-
     let py = callback.py();
     if let Ok(function) = callback.cast_exact::<PyFunction>() {
-        let code = callback::code_of(function);
-        if callback::is_known_plain(&code) {
-            return Ok(false);
-        }
-        let flags: u32 = code.getattr(intern!(py, "co_flags"))?.extract()?;
-        let is_coroutine_function = flags & CO_COROUTINE != 0;
-        if !is_coroutine_function {
-            callback::know_plain(&code);
-        }
-        return Ok(is_coroutine_function);
+        return gives_coroutine(function);
     }
     if callback.is_exact_instance_of::<PyCFunction>() || callback.is_exact_instance_of::<PyType>() {
         return Ok(false);
     }
-    Hooks::is_coroutine_function(callback)
+    let (class, hooks) = (callback.get_type(), Hooks::get(py)?);
+    if class.is(&hooks.method_class) {
+        return is_coroutine_function(&callback.getattr(intern!(py, "__func__"))?);
+    }
+    let partial = hooks.partial_class.bind(py);
+    if class.is(partial) {
+        return is_coroutine_function(&callback.getattr(intern!(py, "func"))?);
+    }
+    if callback::is_known_plain(&class) {
+        return Ok(false);
+    }
+    let is_coroutine_function = Hooks::is_coroutine_function(callback)?;
+    // Of a subclass of `partial` it depends on the object, of everything else on its class.
+    if !is_coroutine_function && !callback.is_instance(partial)? {
+        callback::know_plain(&class);
+    }
+    Ok(is_coroutine_function)
+}
+
+fn gives_coroutine(function: &Bound<'_, PyFunction>) -> PyResult<bool> {
+    /// `inspect.CO_COROUTINE`.
+    const CO_COROUTINE: u32 = 0x80;
+
+    let code = callback::code_of(function);
+    if callback::is_known_plain(&code) {
+        return Ok(false);
+    }
+    let flags: u32 = code
+        .getattr(intern!(function.py(), "co_flags"))?
+        .extract()?;
+    let gives_coroutine = flags & CO_COROUTINE != 0;
+    if !gives_coroutine {
+        callback::know_plain(&code);
+    }
+    Ok(gives_coroutine)
 }
 
 #[pymethods]
