@@ -5,6 +5,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 LOOM_MAX_PREEMPTIONS ?= 3
+BENCH_PYTHONS ?= 3.11 3.13
+SCALE ?=
+# Sets $$python to the interpreter of a version, or to nothing.
+FIND_PYTHON = for python in $$HOME/.pyenv/versions/$$version.*/bin/python python$$version; do \
+		if "$$python" -c '' 2>/dev/null; then break; fi; python=; done
 
 .DEFAULT_GOAL := help
 
@@ -43,8 +48,8 @@ test-python: dev ## tests of the module
 	$(BIN)/python -m pytest -q -m 'not slow'
 
 .PHONY: test-slow
-test-slow: dev test-loom test-canary ## what takes longer: models of every interleaving, and the slow tests
-	$(BIN)/python -m pip install --quiet --group handoff
+test-slow: dev test-loom test-canary valgrind ## what takes longer: models of every interleaving, and the slow tests
+	$(BIN)/python -m pip install --quiet --group handoff --group bench
 	$(BIN)/python -m pytest -q -m slow
 
 .PHONY: test-canary
@@ -68,10 +73,7 @@ test-loom: ## the task and wake-up protocols under every interleaving
 .PHONY: test-all
 test-all: ## the Python tests on every supported interpreter that is installed
 	for version in 3.11 3.12 3.13; do \
-		for python in $$HOME/.pyenv/versions/$$version.*/bin/python python$$version; do \
-			if "$$python" -c '' 2>/dev/null; then break; fi; \
-			python=; \
-		done; \
+		$(FIND_PYTHON); \
 		if [ "$$python" ]; then \
 			echo "== $$version: $$python"; \
 			$(MAKE) --no-print-directory test-python PYTHON="$$python" VENV=.venv-$$version || exit 1; \
@@ -100,14 +102,52 @@ format: $(BIN)/.tools ## format everything
 	$(BIN)/ruff check --quiet --fix-only
 	$(BIN)/ruff format --quiet
 
+# A workload that fails does not keep the others from their figures: the last command fails for it.
 .PHONY: bench
-bench: dev ## the benchmarks beside their peers, in a few minutes
+bench: dev ## the benchmarks beside their peers, in ten minutes, and whether they agree with ours
+	rm -rf benchmarks/results/local
+	for version in $(BENCH_PYTHONS); do \
+		if $(BIN)/python -V | grep -q " $$version\."; then python=$(PYTHON); venv=$(VENV); \
+		else $(FIND_PYTHON); venv=.venv-$$version; fi; \
+		if [ "$$python" ]; then \
+			$(MAKE) --no-print-directory bench-module PYTHON="$$python" VENV=$$venv || exit 1; \
+		else \
+			echo "== $$version is not installed: no figures of it"; \
+		fi; \
+	done
 	$(BIN)/python -m pip install --quiet --group bench
-	$(BIN)/python -m benchmarks
+	-$(BIN)/python -m benchmarks $(SCALE) --part core --save
+	$(BIN)/python -m benchmarks.render
+
+.PHONY: bench-module
+bench-module: dev ## the module alone, on one interpreter
+	$(BIN)/python -m pip install --quiet --group bench
+	-$(BIN)/python -m benchmarks $(SCALE) --part module --save
+
+.PHONY: bench-full
+bench-full: ## all of it, to ten million timers and ten minutes of an interval: an hour or two
+	$(MAKE) --no-print-directory bench SCALE=--full
+
+.PHONY: bench-publish
+bench-publish: ## make the last run what README and docs/benchmarks.md show
+	$(BIN)/python -m benchmarks.render --publish
 
 .PHONY: bench-rust
 bench-rust: ## the wheel's benchmarks
 	cargo bench --bench wheel
+
+.PHONY: instructions
+instructions: dev valgrind ## instructions of each operation, beside their bounds
+	$(BIN)/python -m benchmarks.instructions
+
+.PHONY: instructions-update
+instructions-update: dev valgrind ## make what they are now their bounds
+	$(BIN)/python -m benchmarks.instructions --update
+
+.PHONY: valgrind
+valgrind: # where it cannot be installed, what needs it says so
+	command -v valgrind >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends valgrind >/dev/null; }
 
 .PHONY: wheel
 wheel: $(BIN)/.tools ## build a wheel into dist/

@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import random
+import sched
 import sys
 import threading
 import time
@@ -60,7 +61,8 @@ def sit_still() -> NoReturn:
 
 def asynctask(count: int) -> None:
     """A pool of ours; handles dropped."""
-    pool = AsyncTaskPool()
+    # A worker that leaves while the parent watches would count as a wake-up.
+    pool = AsyncTaskPool(idle_timeout=HOUR)
     # What there is once, whatever is posted, is not part of a timer's size.
     for _ in range(100):
         pool.post_task(nothing)
@@ -111,6 +113,17 @@ def thread_timer(count: int) -> None:
     sit_still()
 
 
+def sched_enter(count: int) -> None:
+    """A `sched.scheduler`, which nothing runs."""
+    scheduler = sched.scheduler(time.monotonic)
+    gc.collect()
+    before = resident()
+    for delay in delays(count):
+        scheduler.enter(delay, 0, nothing)
+    tell(count, before, count)
+    sit_still()
+
+
 def apscheduler(count: int) -> None:
     """An APScheduler with date jobs."""
     scheduler = peers.new_scheduler()
@@ -132,6 +145,7 @@ PEERS: dict[str, Callable[[int], None]] = {
     "thread_pool": thread_pool,
     "asyncio": lambda count: event_loop("asyncio", count),
     "uvloop": lambda count: event_loop(peers.UVLOOP, count),
+    "sched": sched_enter,
     "thread_timer": thread_timer,
     "apscheduler": apscheduler,
 }

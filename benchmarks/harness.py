@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib.util
 import statistics
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from benchmarks.progress import Progress
+
 Sample: TypeAlias = "Mapping[str, float | Sequence[float]]"
 """What one turn of one contestant measured, by metric: a figure, or all its observations."""
+
+Size = TypeVar("Size", int, float)
+
+PATIENCE = 1_200.0
+"""Seconds after which a turn has hung: twice the longest one there is."""
 
 NOISE = 0.10
 """A round counts as noisy when the calibration loop took so much longer than at its best."""
@@ -24,18 +31,27 @@ NOISE = 0.10
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything is done."""
+    """How much of everything is done.
+
+    Args:
+        quick: To see that it works, in a minute: the figures say little.
+        rounds: Rounds of every workload, instead of its own number.
+        full: Everything, however long it takes.
+    """
 
     quick: bool = False
     rounds: int | None = None
+    full: bool = False
 
-    def pick(self, full: int, quick: int) -> int:
-        """Choose a size."""
-        return quick if self.quick else full
+    def pick(self, normal: Size, quick: Size, full: Size | None = None) -> Size:
+        """Choose a size; the normal one at full scale too, unless there is one for it."""
+        if self.quick:
+            return quick
+        return full if self.full and full is not None else normal
 
-    def turns(self, full: int, quick: int) -> int:
+    def turns(self, normal: int, quick: int, full: int | None = None) -> int:
         """Choose a number of rounds, unless the user has."""
-        return self.rounds or self.pick(full, quick)
+        return self.rounds or self.pick(normal, quick, full)
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,7 @@ class Metric:
         digits: Digits after the point.
         at: Its place on the workload's axis: the metrics that have one make a curve.
         is_drawn: Whether all the observations are kept and drawn, and not the figure alone.
+        is_more_better: Whether more is better, as it is where there is a target `at_least`.
     """
 
     key: str
@@ -64,6 +81,12 @@ class Metric:
     digits: int = 0
     at: float | None = None
     is_drawn: bool = False
+    is_more_better: bool = False
+
+    @property
+    def is_better_with_more(self) -> bool:
+        """Whether a peer that has more is ahead of us."""
+        return self.is_more_better or self.at_least is not None
 
 
 @dataclass(frozen=True)
@@ -76,7 +99,9 @@ class Case:
         ours: Whether the targets are for it.
         needs: The package of a peer that may not be installed.
         at_least: The ratio to us that is the target, by metric.
-        skip: Why it does not take part, if it does not.
+        skip: Why it does not take part, if it does not; asked just before the first turn.
+        is_control: Whether it is no peer, but shows what the measurement itself does: it is never
+            the best one.
     """
 
     name: str
@@ -84,7 +109,8 @@ class Case:
     ours: bool = False
     needs: str | None = None
     at_least: Mapping[str, float] = field(default_factory=dict)
-    skip: str | None = None
+    skip: Callable[[], str | None] | str | None = None
+    is_control: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +132,11 @@ class Workload:
     axis: str | None = None
     is_core: bool = False
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is known by in other runs."""
+        return self.id, self.title
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -126,8 +157,11 @@ class Row:
     case: Case
     figure: Figure
     ratio: Figure | None
+    """How many times ahead of this peer we are; less than 1 is a loss."""
     rounds: int
     """Rounds that were used."""
+    observed: Sequence[float] = ()
+    """All that the figure was made of, if it is to be drawn."""
 
     @property
     def bound(self) -> tuple[str, float] | None:
@@ -217,30 +251,6 @@ def stolen() -> int:
         return 0
 
 
-class Progress:
-    """Says on stderr what is going on; one line that is written over if that is a terminal."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._on_terminal = sys.stderr.isatty()
-        self._last = ""
-
-    def step(self, workload: Workload, turn: int, case: Case) -> None:
-        """Announce a turn."""
-        elapsed = time.monotonic() - self._start
-        where = f"[{elapsed:4.0f} s] {workload.id} round {turn + 1} of {workload.rounds}"
-        if self._on_terminal:
-            print(f"\r\033[K{where}: {case.name}", end="", file=sys.stderr, flush=True)
-        elif where.split("] ")[1] != self._last:
-            print(where, file=sys.stderr, flush=True)
-        self._last = where.split("] ")[1]
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._on_terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
 class Runner:
     """Runs workloads, and keeps the best calibration of the whole run."""
 
@@ -265,8 +275,9 @@ class Runner:
         for turn in range(workload.rounds):
             before, stolen_before = calibrate(), stolen()
             for case in cases:
-                self._progress.step(workload, turn, case)
-                samples[case.name].append(case.run())
+                self._progress.turn(workload, turn, case)
+                samples[case.name].append(_within_patience(case))
+                self._progress.advance(workload, 1 / (workload.rounds * len(cases)))
             after = calibrate()
             self._best = min(self._best, before, after)
             pace.append(max(before, after))
@@ -290,9 +301,18 @@ class Runner:
         )
 
 
+def _within_patience(case: Case) -> Sample:
+    """Run a turn; one that never ends shows where it stands, and ends the program."""
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)  # a thread that never takes the GIL
+    try:
+        return case.run()
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
 def _why_not(case: Case) -> str | None:
-    if case.skip:
-        return case.skip
+    if reason := case.skip() if callable(case.skip) else case.skip:
+        return reason
     if case.needs and importlib.util.find_spec(case.needs) is None:
         return f"{case.needs} is not installed"
     return None
@@ -308,22 +328,40 @@ def _rows(
             observed = [sample[metric.key] for sample in samples[case.name] if metric.key in sample]
             if not observed:
                 continue
-            each, figure = _figure(metric, observed)
+            each, pooled, figure = _figure(metric, observed)
             ratio = None
             if ours is None:
                 ours = each
-            elif metric.compared and not case.ours and len(each) == len(ours) and all(ours):
-                ratios = [theirs / mine for theirs, mine in zip(each, ours, strict=True)]
-                ratio = Figure(statistics.median(ratios), min(ratios), max(ratios))
+            elif metric.compared and not case.ours:
+                ratio = _ratio(metric, ours, each)
             rows.append(
-                Row(workload.id, workload.title, metric, case, figure, ratio, len(observed))
+                Row(
+                    workload.id,
+                    workload.title,
+                    metric,
+                    case,
+                    figure,
+                    ratio,
+                    len(observed),
+                    pooled if metric.is_drawn else (),
+                )
             )
     return rows
 
 
+def _ratio(metric: Metric, ours: Sequence[float], theirs: Sequence[float]) -> Figure | None:
+    """Compare round by round."""
+    more, less = (ours, theirs) if metric.is_better_with_more else (theirs, ours)
+    if len(more) != len(less) or not all(less):
+        return None
+    ratios = [one / other for one, other in zip(more, less, strict=True)]
+    return Figure(statistics.median(ratios), min(ratios), max(ratios))
+
+
 def _figure(
     metric: Metric, observed: Sequence[float | Sequence[float]]
-) -> tuple[list[float], Figure]:
+) -> tuple[list[float], list[float], Figure]:
+    """Give the figure of each round, all observations, and the figure of all rounds."""
     each: list[float] = []
     pooled: list[float] = []
     for one in observed:
@@ -331,4 +369,4 @@ def _figure(
         each.append(metric.reduce(values) if metric.reduce else statistics.median(values))
         pooled.extend(values)
     value = metric.reduce(pooled) if metric.reduce else statistics.median(each)
-    return each, Figure(value, min(each), max(each))
+    return each, pooled, Figure(value, min(each), max(each))

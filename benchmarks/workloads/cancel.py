@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sched
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -106,6 +107,22 @@ def call_later(peer: str, count: int, pending: int) -> Sample:
         return {"ns": loop.run_until_complete(post_and_cancel()) / count * 1e9}
 
 
+def sched_enter(count: int, pending: int) -> Sample:
+    """`sched.enter` and `cancel`, which looks through all. Checked: the others are left."""
+    scheduler = sched.scheduler(time.monotonic)
+    for delay in delays(pending):
+        scheduler.enter(delay, 0, ran)
+    times = delays(count)
+    with undisturbed():
+        start = time.perf_counter()
+        for delay in times:
+            scheduler.cancel(scheduler.enter(delay, 0, ran))
+        elapsed = time.perf_counter() - start
+    left = len(scheduler.queue)
+    check(left == pending, f"{left} left of {pending}")
+    return {"ns": elapsed / count * 1e9}
+
+
 def thread_timer(count: int) -> Sample:
     """`threading.Timer.start` and `cancel`. Checked: all threads end, and none has run."""
     timers = []
@@ -140,9 +157,9 @@ def apscheduler(count: int) -> Sample:
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P3, on an empty pool and beside 100,000 that wait."""
     count = scale.pick(100_000, 30_000)
-    few = scale.pick(1_000, 300)
+    few = scale.pick(500, 200)
     pending = 100_000
-    rounds = scale.turns(7, 3)
+    rounds = scale.turns(5, 2, 15)
     metric = Metric("ns", "ns for both")
     return [
         Workload(
@@ -163,6 +180,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                     needs=peers.UVLOOP,
                     at_least={"ns": 5},
                 ),
+                Case("sched enter, cancel", lambda: sched_enter(count, 0)),
                 Case("threading.Timer", lambda: thread_timer(few)),
                 Case(
                     "APScheduler add_job, remove",
@@ -190,7 +208,8 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                     needs=peers.UVLOOP,
                     at_least={"ns": 5},
                 ),
+                Case("sched enter, cancel", lambda: sched_enter(10, pending)),
             ],
-            scale.turns(5, 2),
+            scale.turns(3, 1, 15),
         ),
     ]

@@ -1,137 +1,302 @@
-"""P4 to P6, and the core's half of P10: the wheel by itself, in Rust.
+"""P4, P5, P6, P10, P12 and POOL of the core: beside its peers in Rust, Go and Java.
 
-Measured by ``cargo bench --bench wheel`` (criterion), which checks that nothing is lost and nothing
-early; read here from what it prints. The peers are the containers of Rust's standard library that
-could do the wheel's job. Compared with each other only, never with a figure of a Python workload.
+What is done stands in ``benchmarks/native``, once for each language; each turn there checks its own
+result. The core is compared with these only, never with a figure of a Python workload.
 """
 
 from __future__ import annotations
 
 import functools
-import re
-import shutil
-import subprocess
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.harness import Case, Metric, Sample, Scale, Workload, check
+from benchmarks import native
+from benchmarks.harness import Case, Metric, Sample, Scale, Workload, percentile
+from benchmarks.native import GO, JVM, RUST, Program
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-ROOT = Path(__file__).resolve().parents[2]
-WHEEL = "wheel"
-SORTED = (WHEEL, "BTreeMap")
-CONTESTANTS = (*SORTED, "BinaryHeap")  # a heap cannot cancel
-TIMES = re.compile(
-    r"^(?P<name>\S.*?)?\s+time:\s+\[(?P<low>[\d.]+) (?P<low_unit>\S+) "
-    r"(?P<mid>[\d.]+) (?P<mid_unit>\S+) (?P<high>[\d.]+) (?P<high_unit>\S+)\]"
-)
-MEMORY = re.compile(r"^memory: (?P<bytes>[\d.]+) B a timer, (?P<what>.+)$")
-NANOSECONDS = {"ps": 1e-3, "ns": 1.0, "µs": 1e3, "us": 1e3, "ms": 1e6, "s": 1e9}
+    Run = Callable[["Contestant"], Sample]
+
 MILLION = 1_000_000
-ALL = "^(insert|churn over 1M|expire 1M/spread)/"
 
 
-@functools.cache
-def figures(quick: bool) -> Mapping[str, float]:
-    """Run the benchmarks of the wheel once; nanoseconds and bytes by the names that they print.
+@dataclass(frozen=True)
+class Contestant:
+    """Who takes part.
 
-    It is built first, if need be. A quick run leaves the peers out, which take long to set up.
+    Args:
+        name: What the table calls it.
+        program: Who runs it.
+        word: What that program calls it.
+        ours: Whether it is ours.
+        is_wheel: Whether it does what our wheel does, so that we are to be ahead of it.
+        most: The most timers it can be given before the first are due.
     """
-    chosen, seconds = (f"{ALL}.*{WHEEL}", 0.2) if quick else (ALL, 0.5)
-    arguments = ["--noplot", "--warm-up-time", "0.2", "--measurement-time", str(seconds), chosen]
-    command = ["cargo", "bench", "--quiet", "--bench", "wheel"]
-    run = subprocess.run(
-        [*command, "--", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    check(run.returncode == 0, f"cargo bench failed:\n{run.stderr[-2000:]}")
-    return parse(run.stdout)
+
+    name: str
+    program: Program
+    word: str
+    ours: bool = False
+    is_wheel: bool = False
+    most: int = 10 * MILLION
 
 
-def parse(printed: str) -> Mapping[str, float]:
-    """Read criterion's lines, and the reports about memory."""
-    found: dict[str, float] = {}
-    name = ""
-    for line in printed.splitlines():
-        if times := TIMES.match(line):
-            # A long name has a line of its own, before the times.
-            label = times["name"] or name
-            found[label] = float(times["mid"]) * NANOSECONDS[times["mid_unit"]]
-        elif memory := MEMORY.match(line):
-            found[f"memory/{memory['what']}"] = float(memory["bytes"])
-        name = line.strip()
-    return found
+CONTAINERS = (
+    Contestant("Wheel", RUST, "Wheel", ours=True),
+    Contestant("Rust: tokio-util DelayQueue", RUST, "DelayQueue", is_wheel=True),
+    Contestant("Rust: hierarchical_hash_wheel_timer", RUST, "hash-wheel", is_wheel=True),
+    Contestant("Rust: BTreeMap", RUST, "BTreeMap"),
+    Contestant("Rust: BinaryHeap", RUST, "BinaryHeap"),
+)
+SERVICES = (
+    Contestant("Scheduler.post_after", RUST, "Scheduler", ours=True),
+    Contestant("Rust: tokio sleep", RUST, "tokio", is_wheel=True),
+    Contestant(
+        "Rust: hierarchical_hash_wheel_timer, its thread", RUST, "hash-wheel-thread", is_wheel=True
+    ),
+    Contestant("Go: time.AfterFunc", GO, "AfterFunc"),
+    Contestant("Go: go-timewheel, 5 ms", GO, "go-timewheel", is_wheel=True, most=MILLION),
+    Contestant("Go: RussellLuo/timingwheel, 1 ms", GO, "timingwheel", is_wheel=True),
+    Contestant("Java: Netty HashedWheelTimer, 5 ms", JVM, "HashedWheelTimer", is_wheel=True),
+    Contestant("Java: ScheduledThreadPoolExecutor", JVM, "ScheduledThreadPoolExecutor"),
+)
+POOLS = (
+    Contestant("Scheduler.post", RUST, "Scheduler", ours=True),
+    Contestant("Rust: rayon spawn", RUST, "rayon"),
+    Contestant("Rust: threadpool", RUST, "threadpool"),
+    Contestant("Go: pond v1.9.1", GO, "pond1"),
+    Contestant("Go: pond v2, Go", GO, "pond2"),
+    Contestant("Go: ants", GO, "ants"),
+    Contestant("Java: ThreadPoolExecutor", JVM, "ThreadPoolExecutor"),
+)
+RUNTIMES = (
+    "Go and Java are given one closure for all; GOMAXPROCS and GOGC as they come; a JVM with 4 GiB "
+    "of heap and G1, warmed up with 5 rounds; garbage is collected before each turn"
+)
+SHARED = (
+    "the call reads the clock, may come from any thread, and will have a closure run; Netty and "
+    "hierarchical_hash_wheel_timer only put it in a queue for their thread; of tokio it is a boxed "
+    "Sleep and its first poll; removeOnCancel is on; "
+)
 
 
-def missing() -> str | None:
-    """Say why there are no figures of the core, if so."""
-    if shutil.which("cargo") is None:
-        return "cargo is not installed"
-    if not (ROOT / "benches" / "wheel.rs").is_file():
-        return "there are no sources"
-    return None
+def _cases(
+    contestants: Iterable[Contestant], run: Run, ahead: Sequence[str] = (), without: str = ""
+) -> list[Case]:
+    """Let them run it; `ahead`: the metrics in which we are to be ahead of other wheels."""
+    return [
+        Case(
+            one.name,
+            functools.partial(run, one),
+            ours=one.ours,
+            at_least=dict.fromkeys(ahead if one.is_wheel else (), 1.0),
+            skip=one.program.missing,
+        )
+        for one in contestants
+        if one.word != without
+    ]
 
 
-def _workload(
-    name: str,
-    title: str,
-    metrics: Mapping[str, tuple[Metric, float]],
-    contestants: Sequence[str],
-    quick: bool,
-) -> Workload:
-    """Make a workload from the names of benchmarks, each with its metric and its divisor."""
+def _inserts(scale: Scale) -> Iterable[Workload]:
+    """P4; at full scale also the curve from 1 to ten million."""
+    few, many = (1, 10, 100, 10_000), (10 * MILLION,)
+    sizes = [1_000, 100_000, *([MILLION] if not scale.quick else [])]
+    if scale.full:
+        sizes = sorted([*few, *sizes, *many])
 
-    def sample(contestant: str) -> Sample:
-        printed = figures(quick)
+    def run(one: Contestant) -> Sample:
         return {
-            metric.key: printed[benchmark.format(contestant)] / divisor
-            for benchmark, (metric, divisor) in metrics.items()
+            f"{pending}": one.program.ask("insert", one.word, pending, 100_000)["ns"][0]
+            for pending in sizes
+            if pending <= one.most
         }
 
-    return Workload(
-        name,
-        title,
-        [metric for metric, _ in metrics.values()],
-        [
-            Case(
-                name,
-                functools.partial(sample, name),
-                ours=name == WHEEL,
-                skip=missing() or ("slow to set up" if quick and name != WHEEL else None),
+    def metrics(most: float | None) -> list[Metric]:
+        return [
+            Metric(
+                f"{pending}", f"ns, {pending:,} pending", at_most=most, digits=1, at=float(pending)
             )
-            for name in contestants
+            for pending in sizes
+        ]
+
+    keys = [f"{pending}" for pending in sizes]
+    for title, contestants, most, note in (
+        ("insert into a container", CONTAINERS, 45, "used by one thread, deadlines given"),
+        ("insert by the call of a program", SERVICES, None, SHARED + RUNTIMES),
+    ):
+        yield Workload(
+            "P4",
+            f"core: {title}; due in one to two minutes",
+            metrics(most),
+            _cases(contestants, run, ahead=keys),
+            scale.turns(5, 2, 3),
+            note=note,
+            axis="timers pending",
+            is_core=True,
+        )
+
+
+def _churn(scale: Scale) -> Iterable[Workload]:
+    """P5."""
+    pending = scale.pick(MILLION, 100_000)
+    count = scale.pick(300_000, 50_000)
+
+    def run(one: Contestant) -> Sample:
+        answer = one.program.ask("churn", one.word, pending, count)
+        return {order: values[0] for order, values in answer.items()}
+
+    for title, contestants, fifo, random, note in (
+        ("a container", CONTAINERS, 60, 130, "used by one thread; a heap cannot cancel"),
+        ("the calls of a program", SERVICES, None, None, SHARED + RUNTIMES),
+    ):
+        yield Workload(
+            "P5",
+            f"core: insert and cancel over {pending:,} pending, {title}",
+            [
+                Metric("fifo", "ns for both, the oldest cancelled", at_most=fifo, digits=1),
+                Metric("random", "ns for both, any cancelled", at_most=random, digits=1),
+            ],
+            _cases(contestants, run, without="BinaryHeap"),
+            scale.turns(3, 1, 5),
+            note=note,
+            is_core=True,
+        )
+
+
+def _expiry(scale: Scale) -> Iterable[Workload]:
+    """P6."""
+    count = scale.pick(MILLION, 100_000)
+
+    def run(one: Contestant) -> Sample:
+        return {"ns": one.program.ask("expire", one.word, count)["ns"][0]}
+
+    tokio = [one for one in SERVICES if one.word == "tokio"]
+    live = [one for one in SERVICES if one.program is not RUST]
+    no_clock = "its clock cannot be moved by hand"
+    yield Workload(
+        "P6",
+        f"core: expire {count:,} spread over a minute",
+        [Metric("ns", "ns each", at_most=40, digits=1)],
+        [
+            *_cases([*CONTAINERS, *tokio], run),
+            *(Case(one.name, functools.partial(run, one), skip=no_clock) for one in live),
         ],
-        rounds=1,
-        note="criterion's median; Rust beside Rust",
+        scale.turns(3, 1, 5),
+        note="time moves by the millisecond; of tokio it is a waker that counts; none is early",
+        is_core=True,
+    )
+
+
+def _memory(scale: Scale) -> Iterable[Workload]:
+    """P10."""
+    count = scale.pick(MILLION, 100_000)
+
+    def run(one: Contestant) -> Sample:
+        return {"bytes": native.memory(one.word, count) / count}
+
+    # Of the other its queue would be measured, in whatever state.
+    services = [one for one in SERVICES if one.program is RUST and "thread" not in one.word]
+    for title, contestants, most in (
+        ("in a container", CONTAINERS, 64),
+        ("of a program, with their closures or wakers", services, None),
+    ):
+        yield Workload(
+            "P10",
+            f"core: memory of {count:,} pending timers {title}",
+            [Metric("bytes", "bytes each", at_most=most, digits=1)],
+            _cases(contestants, run),
+            rounds=1,
+            note="the allocator counts; what the user keeps of a timer by value is not part of it",
+            is_core=True,
+        )
+
+
+def _bursts(scale: Scale) -> Iterable[Workload]:
+    """P12."""
+    count = scale.pick(MILLION, 100_000)
+
+    def run(workload: str, one: Contestant) -> Sample:
+        answer = one.program.ask(workload, one.word, count)
+        stalls = [stall / 1e3 for stall in answer["stall"]]
+        figures = {"p50": stalls, "p99.9": stalls, "max": stalls}
+        return {**figures, **{key: answer[key][0] for key in ("ns", "early") if key in answer}}
+
+    def metrics(most: float | None) -> list[Metric]:
+        return [
+            Metric("p50", "a post, p50, us", reduce=percentile(0.5), digits=2),
+            Metric(
+                "p99.9",
+                "a post, p99.9, us",
+                at_most=most,
+                reduce=percentile(0.999),
+                digits=1,
+                is_drawn=True,
+            ),
+            Metric("max", "a post, longest, us", reduce=max, compared=False),
+        ]
+
+    rounds = scale.turns(3, 1, 5)
+    yield Workload(
+        "P12",
+        f"core: posts while {count:,} timers come due at once; nothing runs",
+        metrics(100),
+        _cases(SERVICES[:1], functools.partial(run, "held")),
+        rounds,
+        note="the one worker is held: what is left is the timer thread; a post every 20 us",
+        is_core=True,
+    )
+    yield Workload(
+        "P12",
+        f"core: the same, {count:,} at once, and they run",
+        [
+            *metrics(None),
+            Metric("ns", "until all have run, ns each", digits=1),
+            Metric("early", "ran early", at_most=0, compared=False),
+        ],
+        _cases(SERVICES, functools.partial(run, "storm")),
+        rounds,
+        note="8 workers; Netty and hierarchical_hash_wheel_timer run them on the timer's thread, "
+        "Go in a goroutine each; where the machine has fewer processors, a post may wait for one",
+        is_core=True,
+    )
+
+
+def _pools(scale: Scale) -> Iterable[Workload]:
+    """POOL."""
+    count = scale.pick(300_000, 50_000)
+    producers = (1, 2, 4, 8)
+
+    def run(one: Contestant) -> Sample:
+        return {
+            f"{number}": one.program.ask("pool", one.word, number, count)["ns"][0]
+            for number in producers
+        }
+
+    yield Workload(
+        "POOL",
+        f"core: have 8 workers run {count:,} closures; fire and forget",
+        [
+            Metric(f"{number}", f"ns each, {number} producers", digits=1, at=float(number))
+            for number in producers
+        ],
+        _cases(POOLS, run),
+        scale.turns(5, 2, 7),
+        note="from the first post until all have run; queues are unbounded, but ants has none, and "
+        "who posts waits for a worker; " + RUNTIMES,
+        axis="producers",
+        is_core=True,
     )
 
 
 def workloads(scale: Scale) -> Sequence[Workload]:
-    """P4, P5 and P6."""
-    inserts = {
-        f"insert/{{}}/{pending}": (
-            Metric(f"{pending}", f"ns, {pending:,} pending", at_most=45, digits=1),
-            1.0,
-        )
-        for pending in (1_000, 100_000, MILLION)
-    }
-    churn = {
-        f"churn over 1M/{order}/{{}}": (
-            Metric(order, f"ns for both, {title}", at_most=most, digits=1),
-            1.0,
-        )
-        for order, title, most in (
-            ("fifo", "the oldest cancelled", 60),
-            ("random", "any cancelled", 130),
-        )
-    }
-    expiry = {
-        "expire 1M/spread/{}": (Metric("spread", "ns each", at_most=40, digits=1), float(MILLION))
-    }
-    quick = scale.quick
+    """All of the core."""
     return [
-        _workload("P4", "core: insert, deadlines within a minute", inserts, CONTESTANTS, quick),
-        _workload("P5", "core: cancel and insert over 1M pending", churn, SORTED, quick),
-        _workload("P6", "core: expire 1M spread over a minute", expiry, CONTESTANTS, quick),
+        *_inserts(scale),
+        *_churn(scale),
+        *_expiry(scale),
+        *_memory(scale),
+        *_bursts(scale),
+        *_pools(scale),
     ]

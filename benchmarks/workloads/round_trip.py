@@ -55,7 +55,7 @@ def round_trips(make: Callable[[], Executor], count: int, pause: float) -> Sampl
 
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P2, back to back and with pauses."""
-    rounds = scale.turns(5, 3)
+    rounds = scale.turns(5, 2, 15)
 
     def workload(title: str, count: int, pause: float) -> Workload:
         return Workload(

@@ -1,0 +1,226 @@
+"""The few figures that speak for a run: what README shows, and what two runs are compared by.
+
+Each is our first contestant's figure of a metric that has a target, and the peer that comes nearest
+to it, or is ahead. Nothing is chosen by how well it went.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks.results import CORE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from benchmarks.results import Interval, Results, RowResult, WorkloadResult
+
+NAMES = {
+    "P1": "post a no-op, and run it",
+    "P2": "submit, and its result",
+    "P3": "post a delay, cancel it",
+    "P4": "insert",
+    "P5": "cancel and insert",
+    "P6": "expire, spread over a minute",
+    "P7": "lateness, idle machine",
+    "P8": "lateness beside a busy main thread",
+    "P9": "main thread's speed while timers fire",
+    "P10": "memory of a pending timer",
+    "P11": "wake-ups of an idle process",
+    "P12": "while a great many fall due",
+    "P13": "64 blocking callbacks on 8 workers",
+    "P14": "50 nested waits on 1 worker",
+    "P15": "an interval's phase",
+    "P16": "main thread beside endless callbacks",
+    "P17": "await tasks",
+    "POOL": "run tasks on a pool",
+}
+OURS = "ours"
+MOST = 3
+"""So many metrics of one workload at most; of a curve its two ends are among them."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One of them."""
+
+    id: str
+    metric: str
+    title: str
+    digits: int
+    ours: RowResult
+    best: RowResult | None
+    """The peer nearest to us, if anyone else does this."""
+    held: Sequence[RowResult]
+    """The rows that have a target, of us and of peers."""
+
+    @property
+    def what(self) -> str:
+        """Say what it is."""
+        return f"{NAMES.get(self.id, self.id)}: {self.title}"
+
+    @property
+    def ratio(self) -> Interval | None:
+        """How far we are ahead of the best peer."""
+        return None if self.best is None else self.best["ratio"]
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether all targets are met; ``None`` without one."""
+        return all(row["met"] for row in self.held) if self.held else None
+
+
+def headlines(results: Results) -> list[Headline]:
+    """Choose them: of each name in the design the first workload that has a target."""
+    chosen: dict[str, list[Headline]] = {}
+    for workload in results["workloads"]:
+        if workload["id"] not in chosen:
+            found = [one for one in _of(workload) if one.held]
+            if found:
+                chosen[workload["id"]] = _ends(found) if workload["axis"] else found[:MOST]
+    return [one for name in sorted(chosen, key=by_number) for one in chosen[name]]
+
+
+def headline(results: Results, name: str, metric: str) -> Headline | None:
+    """Find one that is a headline elsewhere: a target may be set for some Pythons alone."""
+    for workload in results["workloads"]:
+        if workload["id"] == name:
+            for one in _of(workload):
+                if one.metric == metric:
+                    return one
+    return None
+
+
+def by_number(name: str) -> tuple[int, str]:
+    """Order the names of the design by their numbers, and other names after them."""
+    digits = name.removeprefix("P")
+    return (int(digits) if digits.isdigit() else 1_000), name
+
+
+def _ends(found: Sequence[Headline]) -> list[Headline]:
+    """Take a curve's ends, and what is in the middle."""
+    if len(found) <= MOST:
+        return list(found)
+    return [found[0], found[len(found) // 2], found[-1]]
+
+
+def _of(workload: WorkloadResult) -> Iterator[Headline]:
+    for metric, rows in by_metric(workload).items():
+        ours = next((row for row in rows if row["ours"]), None)
+        if ours is None:
+            continue
+        yield Headline(
+            workload["id"],
+            metric,
+            rows[0]["metric_title"],
+            rows[0]["digits"],
+            ours,
+            _best(row for row in rows if not row["ours"] and not row["is_control"]),
+            [row for row in rows if row["met"] is not None],
+        )
+
+
+def by_metric(workload: WorkloadResult) -> dict[str, list[RowResult]]:
+    """Give the rows of each metric."""
+    found: dict[str, list[RowResult]] = {}
+    for row in workload["rows"]:
+        found.setdefault(row["metric"], []).append(row)
+    return found
+
+
+def _best(peers: Iterable[RowResult]) -> RowResult | None:
+    def order(row: RowResult) -> float:
+        value = row["figure"]["value"]
+        return -value if row["is_more_better"] else value
+
+    return min(peers, key=order, default=None)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A figure of this run beside the published one."""
+
+    headline: Headline
+    of: str
+    """Which figure it is: ours, or the ratio to the best peer."""
+    published: Interval
+    here: Interval
+    verdict: str
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it is the ratio to a peer."""
+        return self.of != OURS
+
+
+def compare(published: Results, here: Results) -> list[Agreement]:
+    """Hold a run against the published one of the same part and Python.
+
+    The ratios always; our own figures on the same kind of processor alone, for they are its own. A
+    figure is within the noise if what its rounds span touches what the published rounds span, give
+    or take the published run's median noise: a machine is not as quiet every day.
+    """
+    margin = noise(published).median
+    before = {(one.id, one.metric): one for one in headlines(published)}
+    is_same = published["machine"]["cpu"] == here["machine"]["cpu"]
+    found = []
+    for now in headlines(here):
+        then = before.get((now.id, now.metric))
+        if then is None:
+            continue
+        if is_same:
+            theirs, mine = then.ours["figure"], now.ours["figure"]
+            found.append(Agreement(now, OURS, theirs, mine, _verdict(theirs, mine, margin)))
+        peer = None if then.best is None else then.best["case"]
+        ratio = _ratio_to(here, now, peer)
+        if then.ratio is not None and ratio is not None:
+            verdict = _verdict(then.ratio, ratio, margin)
+            found.append(Agreement(now, f"times {peer}", then.ratio, ratio, verdict))
+    return found
+
+
+def _ratio_to(results: Results, headline: Headline, peer: str | None) -> Interval | None:
+    for workload in results["workloads"]:
+        if workload["id"] == headline.id:
+            for row in workload["rows"]:
+                if row["metric"] == headline.metric and row["case"] == peer:
+                    return row["ratio"]
+    return None
+
+
+def _verdict(published: Interval, here: Interval, margin: float) -> str:
+    if here["min"] > published["max"] * (1 + margin):
+        return "higher"
+    if here["max"] < published["min"] * (1 - margin):
+        return "lower"
+    return "within"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far the rounds of a figure are apart: half of what they span, as a share of it."""
+
+    median: float
+    most: float
+    """What nine of ten figures stay below."""
+
+
+def noise(results: Results) -> Noise:
+    """Work out how noisy a run was, by its figures and ratios of more than one round."""
+    spreads = sorted(
+        (interval["max"] - interval["min"]) / 2 / interval["value"]
+        for workload in results["workloads"]
+        for row in workload["rows"]
+        for interval in (row["figure"], row["ratio"])
+        if interval is not None and row["rounds_used"] > 1 and interval["value"] > 0
+    )
+    if not spreads:
+        return Noise(0.0, 0.0)
+    return Noise(spreads[len(spreads) // 2], spreads[int(0.9 * (len(spreads) - 1))])
+
+
+def label(results: Results) -> str:
+    """Say what ran: the core, or the module on a Python."""
+    machine = results["machine"]
+    return "core" if results["part"] == CORE else machine["python"]

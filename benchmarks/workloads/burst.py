@@ -1,0 +1,195 @@
+"""P12: how long a post takes while a great many timers come due at the same instant."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from asynctask import AsyncTaskPool
+
+from benchmarks import peers
+from benchmarks.harness import (
+    Case,
+    Metric,
+    Sample,
+    Scale,
+    Workload,
+    check,
+    percentile,
+    undisturbed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+MS = 1_000_000
+HOUR = 3600.0
+AHEAD = 50 * MS
+"""The posts begin so long before the deadline."""
+TOGETHER = 200
+"""Posts between two looks at whether it is over."""
+PATIENCE = 60.0
+
+now = time.monotonic_ns
+noop = int
+
+
+def stalls(
+    post: Callable[[Callable[[], object]], object], deadline: int, is_over: Callable[[], bool]
+) -> Sample:
+    """Post in a row, from before the deadline until it is over; give what each post took.
+
+    Only those count that ended after the deadline.
+    """
+    ends: list[int] = []
+    took: list[int] = []
+    with undisturbed():
+        time.sleep(max(0, deadline - AHEAD - now()) / 1e9)
+        while now() < deadline or not is_over():
+            start = now()
+            for _ in range(TOGETHER):
+                post(noop)
+                end = now()
+                took.append(end - start)
+                ends.append(end)
+                start = end
+    us = [lasted / 1e3 for lasted, end in zip(took, ends, strict=True) if end > deadline]
+    check(us, "all was over before the deadline")
+    return {"p50": us, "p99.9": us, "max": us, "took": (ends[-1] - deadline) / MS}
+
+
+def post_at_once(post: Callable[[float], Any], count: int) -> int:
+    """Post so many timers, *post* takes the delay, for one instant, and give the instant.
+
+    It is far enough ahead: four times what a twentieth of them, which are cancelled, says.
+    """
+    start = now()
+    handles = [post(HOUR) for _ in range(count // 20)]
+    took = now() - start
+    for handle in handles:
+        handle.cancel()
+    deadline = now() + 4 * 20 * took + 2 * AHEAD
+    for _ in range(count):
+        post((deadline - now()) / 1e9)
+    check(now() < deadline - AHEAD, "not all were posted in time")
+    return deadline
+
+
+def drained(count: int) -> Sample:
+    """Only the timer thread works: the one worker waits for an event, without the GIL.
+
+    Checked: the timers are all in the queue in the end, and run when the worker is free.
+    """
+    free = threading.Event()
+    counter = itertools.count()
+    step = counter.__next__
+    with AsyncTaskPool(1) as pool:
+        blocked = pool.submit(free.wait)
+        deadline = post_at_once(lambda delay: pool.post_delay_task(step, delay), count)
+        sample = stalls(pool.post_task, deadline, lambda: not pool.stats().pending_timers)
+        check(not blocked.done(), "the worker did not wait")
+        free.set()
+        pool.shutdown()
+    ran = next(counter)
+    check(ran == count, f"{ran} ran of {count}")
+    return sample
+
+
+class Countdown:
+    """Counts calls down, and says when it is over. Checked: there were no more."""
+
+    def __init__(self, count: int) -> None:
+        self._counter = itertools.count(1)
+        self._count = count
+        self.over = threading.Event()
+
+    def call(self) -> None:
+        """Count."""
+        if next(self._counter) == self._count:
+            self.over.set()
+
+    def check(self) -> None:
+        """See that no more were called."""
+        check(next(self._counter) == self._count + 1, "a timer was lost, or came twice")
+
+
+def run(count: int) -> Sample:
+    """The callbacks run as well, and want the GIL. Checked: all run."""
+    countdown = Countdown(count)
+    with AsyncTaskPool() as pool:
+        pool.submit(int).result()
+        deadline = post_at_once(lambda delay: pool.post_delay_task(countdown.call, delay), count)
+        sample = stalls(pool.post_task, deadline, countdown.over.is_set)
+    countdown.check()
+    return sample
+
+
+def event_loop(peer: str, count: int) -> Sample:
+    """`call_soon_threadsafe` to a loop in a thread of its own, which has the timers."""
+    countdown = Countdown(count)
+    posted: Future[int] = Future()
+    with peers.loop_thread(peer) as loop:
+
+        def post() -> None:
+            try:
+                deadline = post_at_once(lambda delay: loop.call_later(delay, countdown.call), count)
+            except AssertionError as error:
+                posted.set_exception(error)
+            else:
+                posted.set_result(deadline)
+
+        loop.call_soon_threadsafe(post)
+        sample = stalls(loop.call_soon_threadsafe, posted.result(PATIENCE), countdown.over.is_set)
+    countdown.check()
+    return sample
+
+
+def workloads(scale: Scale) -> Sequence[Workload]:
+    """P12, with the callbacks held back and with them run."""
+    count = scale.pick(200_000, 50_000, 1_000_000)
+    rounds = scale.turns(2, 1, 5)
+
+    def metrics(most: float | None) -> list[Metric]:
+        return [
+            Metric("p50", "a post, p50, us", reduce=percentile(0.5), digits=2),
+            Metric(
+                "p99.9",
+                "a post, p99.9, us",
+                at_most=most,
+                reduce=percentile(0.999),
+                digits=1,
+                is_drawn=True,
+            ),
+            Metric("max", "a post, longest, us", reduce=max),
+            Metric("took", "until it was over, ms", digits=1),
+        ]
+
+    return [
+        Workload(
+            "P12",
+            f"posts while {count:,} timers come due at once; nothing runs",
+            metrics(100),
+            [Case("post_task", lambda: drained(count), ours=True)],
+            rounds,
+            note="the one worker is held, without the GIL: what is left is the timer thread",
+        ),
+        Workload(
+            "P12",
+            f"the same, {count:,} at once, and they run",
+            metrics(None),
+            [
+                Case("post_task", lambda: run(count), ours=True),
+                Case("asyncio call_soon_threadsafe", lambda: event_loop("asyncio", count)),
+                Case(
+                    "uvloop call_soon_threadsafe",
+                    lambda: event_loop(peers.UVLOOP, count),
+                    needs=peers.UVLOOP,
+                ),
+            ],
+            rounds,
+            note="callbacks and posts want the GIL: a post may wait for the interpreter's 5 ms",
+        ),
+    ]

@@ -1,0 +1,223 @@
+"""The benchmarks' arithmetic, their documents, and one small run of them all; never a speed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from benchmarks import harness, headlines, markdown, report, results
+from benchmarks.harness import Case, Metric, Runner, Workload, percentile
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _quiet_machine(monkeypatch):
+    """No round is noisy, however busy the machine is."""
+    monkeypatch.setattr(harness, "calibrate", lambda: 1.0)
+    monkeypatch.setattr(harness, "stolen", lambda: 0)
+
+
+def turns(*samples):
+    """Make a contestant's run that gives these, one a round."""
+    left = iter(samples)
+    return lambda: next(left)
+
+
+def workload(*cases, metric, rounds=3, **others):
+    return Workload("P1", "post", [metric], cases, rounds, **others)
+
+
+def run(*workloads):
+    runner = Runner(Mock(["turn", "advance"]))
+    return results.collect(results.MODULE, "normal", [runner.run(one) for one in workloads], {})
+
+
+def ns(*values):
+    return turns(*({"ns": value} for value in values))
+
+
+TIME = Metric("ns", "ns each", at_most=20)
+
+
+def test_a_figure_is_the_median_of_the_rounds_and_a_ratio_is_made_within_a_round():
+    """Ours and theirs of one round are divided, and the median of that is taken."""
+    found = run(
+        workload(
+            Case("ours", ns(10, 20, 40), ours=True),
+            Case("theirs", ns(100, 100, 100), at_least={"ns": 6}),
+            metric=TIME,
+        )
+    )
+    ours, theirs = found["workloads"][0]["rows"]
+    assert ours["figure"] == {"value": 20, "min": 10, "max": 40}
+    assert ours["ratio"] is None
+    assert ours["met"]
+    assert theirs["ratio"] == {"value": 5, "min": 2.5, "max": 10}
+    assert theirs["target"] == ">= 6 x"
+    assert theirs["met"] is False
+
+
+def test_where_more_is_better_a_ratio_above_one_is_still_a_win():
+    """A speed or a share is divided the other way round."""
+    found = run(
+        workload(
+            Case("ours", ns(90), ours=True),
+            Case("theirs", ns(45)),
+            metric=Metric("ns", "%", at_least=80),
+            rounds=1,
+        )
+    )
+    ours, theirs = found["workloads"][0]["rows"]
+    assert ours["target"] == ">= 80"
+    assert ours["met"]
+    assert theirs["ratio"]["value"] == 2
+
+
+def test_a_peer_that_is_not_installed_is_skipped_and_named():
+    """What is missing has no row, and the reason is told."""
+    found = run(
+        workload(
+            Case("ours", ns(1), ours=True),
+            Case("theirs", ns(1), needs="no_such_package"),
+            Case("slow", ns(1), skip="too slow"),
+            metric=TIME,
+            rounds=1,
+        )
+    )
+    one = found["workloads"][0]
+    assert [row["case"] for row in one["rows"]] == ["ours"]
+    assert one["skipped"] == {"theirs": "no_such_package is not installed", "slow": "too slow"}
+    assert "theirs: skipped, no_such_package is not installed" in report.table(found)
+    assert "`slow`: skipped, too slow." in markdown.sections([found], [])["tables"]
+
+
+def test_observations_of_all_rounds_are_pooled_and_thinned_out():
+    """A percentile is of all of them, and so is the curve, which ends at the greatest."""
+    metric = Metric("ns", "p50, us", reduce=percentile(0.5), is_drawn=True)
+    rounds = [{"ns": list(range(at, 30_000, 3))} for at in range(3)]
+    found = run(workload(Case("ours", turns(*rounds), ours=True), metric=metric))
+    row = found["workloads"][0]["rows"][0]
+    assert row["figure"]["value"] == 15_000
+    assert len(row["quantiles"]) < 400
+    assert row["quantiles"][-1] == (1.0, 29_999.0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100, 5_000])
+def test_quantiles_are_shares_that_do_not_exceed_a_value(count):
+    """Of numbers from 1 on, so many are at most that number."""
+    pairs = results.quantiles(range(1, count + 1))
+    assert pairs[-1] == (1.0, count)
+    for share, value in pairs:
+        assert share == pytest.approx(value / count, rel=1e-6)
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    """JSON and back, with pairs on a line each."""
+    metric = Metric("ns", "p50, us", reduce=percentile(0.5), is_drawn=True)
+    made = run(workload(Case("ours", turns({"ns": [1, 2.5]}), ours=True), metric=metric, rounds=1))
+    path = tmp_path / results.file_name(made)
+    results.write(made, path)
+    assert "[0.5, 1.0],\n" in path.read_text()
+    assert results.read(path) == json.loads(json.dumps(made))
+    assert results.read_all(tmp_path) == [results.read(path)]
+
+
+def published(ours, theirs):
+    """Make results with one headline."""
+    return run(
+        workload(Case("ours", ns(*ours), ours=True), Case("theirs", ns(*theirs)), metric=TIME)
+    )
+
+
+def test_the_headline_is_beside_the_best_peer():
+    """Of several peers the nearest one counts, or the one that is ahead."""
+    found = run(
+        workload(
+            Case("ours", ns(10), ours=True),
+            Case("slow", ns(100)),
+            Case("fast", ns(5)),
+            metric=TIME,
+            rounds=1,
+        )
+    )
+    (one,) = headlines.headlines(found)
+    assert one.best["case"] == "fast"
+    assert one.ratio["value"] == 0.5
+    assert "fast: 0.50 x" in markdown.sections([found], [])["missed"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [((10, 11, 12), "within"), ((12.1, 13, 14), "within"), ((20, 21, 22), "higher")],
+)
+def test_a_run_agrees_if_it_touches_the_published_one(ours, verdict):
+    """What the rounds span is compared, give or take the published noise."""
+    before = published((10, 11, 12), (100, 110, 120))
+    now = published(ours, (100, 110, 120))
+    assert next(one.verdict for one in headlines.compare(before, now)) == verdict
+
+
+def test_ratios_alone_are_compared_on_another_processor():
+    """Nanoseconds are a machine's own."""
+    before = published((10, 11, 12), (100, 110, 120))
+    now = published((20, 22, 24), (200, 220, 240))
+    now["machine"]["cpu"] = "another"
+    (one,) = headlines.compare(before, now)
+    assert one.is_ratio
+    assert one.verdict == "within"
+
+
+def test_noise_is_half_of_what_the_rounds_span():
+    """10 to 12 around 11 is a noise of a eleventh."""
+    level = headlines.noise(published((10, 11, 12), (100, 100, 100)))
+    assert level.median == pytest.approx(1 / 11, rel=0.02)
+
+
+def test_what_is_between_markers_is_replaced_and_nothing_else(tmp_path):
+    """A part goes where its marker is, however often it is written."""
+    path = tmp_path / "page.md"
+    path.write_text("by hand\n<!-- benchmarks:one -->\nold\n<!-- end -->\nby hand as well\n")
+    for _ in range(2):
+        markdown.fill(path, {"one": "new", "two": "elsewhere"})
+    assert path.read_text() == (
+        "by hand\n<!-- benchmarks:one -->\nnew\n<!-- end -->\nby hand as well\n"
+    )
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/benchmarks.md"])
+def test_every_marker_of_the_documents_is_known(document):
+    """A part that is asked for is made."""
+    parts = markdown.sections([published((1, 1, 1), (2, 2, 2))], [])
+    names = [match["name"] for match in markdown.MARKED.finditer((ROOT / document).read_text())]
+    assert names
+    assert set(names) <= set(parts)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_every_workload_runs_and_is_drawn(tmp_path):
+    """A small round of everything gives rows for each workload, tables and plots."""
+    for command in (
+        ["benchmarks", "--smoke", "--part", "module", "--save", tmp_path],
+        ["benchmarks.render", tmp_path],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *map(str, command)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # Without the core's results the second one says that they are missing.
+        assert "Traceback" not in done.stderr, done.stderr
+    (found,) = results.read_all(tmp_path)
+    assert found["failed"] == {}
+    assert all(one["rows"] for one in found["workloads"])
+    assert (tmp_path / "benchmarks.md").read_text().count("\n#### ") == len(found["workloads"])
+    for name in ("headlines", f"lateness-{results.python_minor(found)}"):
+        assert (tmp_path / "plots" / f"{name}.svg").stat().st_size > 1_000
+        assert (tmp_path / "plots" / f"{name}.png").stat().st_size > 1_000
