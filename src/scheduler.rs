@@ -122,7 +122,7 @@ impl Scheduler {
     {
         let now = self.engine.now();
         let series = Series::new(every, now)?;
-        let (job, handle) = self.native(Task::series(series), Box::new(callback));
+        let (job, handle) = self.native(Task::series(series), Often(callback));
         self.engine.post_at(job, now, ())?;
         Ok(handle)
     }
@@ -181,24 +181,25 @@ impl Scheduler {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let mut callback = Some(callback);
-        let call = move || callback.take().expect("a one-shot is called once")();
-        self.native(Task::one_shot(), Box::new(call))
+        self.native(Task::one_shot(), Once(Some(callback)))
     }
 
-    fn native<T: Send + 'static>(
-        &self,
-        task: Task,
-        call: Box<dyn FnMut() -> T + Send>,
-    ) -> (NativeJob, Handle<T>) {
+    /// One allocation: the task, its closure, and the place for its value.
+    fn native<T, C>(&self, task: Task, callback: C) -> (NativeJob, Handle<T>)
+    where
+        T: Send + 'static,
+        C: Callback<T>,
+    {
         let native = Arc::new(Native {
             task,
             engine: Arc::clone(&self.engine),
-            call: Mutex::new(Some(call)),
-            value: Mutex::new(None),
+            body: Mutex::new(Body {
+                callback: Some(callback),
+                value: None,
+            }),
         });
         (
-            NativeJob(Arc::<Native<T>>::clone(&native)),
+            NativeJob(Arc::<Native<T, C>>::clone(&native)),
             Handle { native },
         )
     }
@@ -214,7 +215,7 @@ impl Default for Scheduler {
 ///
 /// Dropping it changes nothing for the task.
 pub struct Handle<T> {
-    native: Arc<Native<T>>,
+    native: Arc<dyn Typed<T>>,
 }
 
 impl<T: Send + 'static> Handle<T> {
@@ -236,7 +237,7 @@ impl<T: Send + 'static> Handle<T> {
 
     fn wait_until(&self, deadline: Option<Instant>) -> Result<T, Error> {
         match self.wait_for(Goal::Over, deadline)?.phase() {
-            Phase::Finished => lock(&self.native.value).take().ok_or(Error::Panicked),
+            Phase::Finished => self.native.take().ok_or(Error::Panicked),
             Phase::Cancelled => Err(Error::Cancelled),
             _ => Err(Error::Panicked),
         }
@@ -253,7 +254,7 @@ impl<T: Send + 'static> Handle<T> {
     }
 
     fn wait_for(&self, goal: Goal, deadline: Option<Instant>) -> Result<View, Error> {
-        let engine = &self.native.engine;
+        let engine = self.native.engine();
         let view = self.view();
         if goal.is_met_by(view) {
             return Ok(view);
@@ -265,54 +266,78 @@ impl<T: Send + 'static> Handle<T> {
             .with_borrow(Weak::upgrade)
             .filter(|other| !Arc::ptr_eq(other, engine) && other.pool().is_worker());
         let _lent = other.as_ref().map(|other| other.pool().lend());
-        engine.wait(&self.native.task, goal, deadline, &mut || false)
+        engine.wait(self.native.task(), goal, deadline, &mut || false)
     }
 
     /// The task's state.
     pub fn view(&self) -> View {
-        self.native.task.view()
+        self.native.task().view()
     }
 
     /// Cancels the task if it has not started; a series also ends after the run that is going.
     /// `false`: it runs or is over.
     pub fn cancel(&self) -> bool {
-        let found = self.native.engine.stop(&self.job(), true, ());
+        let found = self.native.engine().stop(&self.job(), true, ());
         matches!(found, Cancel::Now | Cancel::AfterRun)
             || (found == Cancel::Over && self.view().phase() == Phase::Cancelled)
     }
 
     /// No further run; one that is going goes on.
     pub fn stop(&self) {
-        self.native.engine.stop(&self.job(), false, ());
+        self.native.engine().stop(&self.job(), false, ());
     }
 
     /// Moves the next deadline to `delay` from now; `false`: it is too late.
     pub fn reschedule(&self, delay: Duration) -> bool {
-        let engine = &self.native.engine;
+        let engine = self.native.engine();
         engine.reschedule(&self.job(), engine.now().saturating_add(nanos(delay)))
     }
 
     fn job(&self) -> NativeJob {
-        NativeJob(Arc::<Native<T>>::clone(&self.native))
+        NativeJob(Arc::<dyn Typed<T>>::clone(&self.native))
     }
 }
 
 impl<T> fmt::Debug for Handle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle")
-            .field("task", &self.native.task)
+            .field("task", self.native.task())
             .finish()
     }
 }
 
-type Call<T> = Box<dyn FnMut() -> T + Send>;
+/// What is to be called, once or over and over.
+trait Callback<T>: Send + 'static {
+    /// Calls it. What is left of it afterwards is not to be called if it was for once.
+    fn call(&mut self) -> T;
+}
 
-struct Native<T> {
+struct Once<F>(Option<F>);
+
+impl<T, F: FnOnce() -> T + Send + 'static> Callback<T> for Once<F> {
+    fn call(&mut self) -> T {
+        self.0.take().expect("a one-shot is called once")()
+    }
+}
+
+struct Often<F>(F);
+
+impl<T, F: FnMut() -> T + Send + 'static> Callback<T> for Often<F> {
+    fn call(&mut self) -> T {
+        self.0()
+    }
+}
+
+struct Native<T, C> {
     task: Task,
     engine: Arc<Engine<NativeJob>>,
+    body: Mutex<Body<T, C>>,
+}
+
+struct Body<T, C> {
     /// Taken out while it runs; gone for good when the task is over.
-    call: Mutex<Option<Call<T>>>,
-    value: Mutex<Option<T>>,
+    callback: Option<C>,
+    value: Option<T>,
 }
 
 /// A [`Native`] of any type.
@@ -323,7 +348,13 @@ trait Erased: Send + Sync {
     fn free(&self);
 }
 
-impl<T: Send + 'static> Erased for Native<T> {
+/// A [`Native`] with a callback of any type.
+trait Typed<T>: Erased {
+    /// Takes the value.
+    fn take(&self) -> Option<T>;
+}
+
+impl<T: Send + 'static, C: Callback<T>> Erased for Native<T, C> {
     fn task(&self) -> &Task {
         &self.task
     }
@@ -333,19 +364,40 @@ impl<T: Send + 'static> Erased for Native<T> {
     }
 
     fn call(&self) {
-        let call = lock(&self.call).take();
-        if let Some(mut call) = call {
-            let value = catch_unwind(AssertUnwindSafe(&mut call));
-            *lock(&self.call) = Some(call); // a series calls it again, whether it panicked or not
-            let value = value.unwrap_or_else(|payload| resume_unwind(payload));
-            let previous = lock(&self.value).replace(value);
-            drop(previous); // with no lock held
+        let callback = lock(&self.body).callback.take();
+        let Some(mut callback) = callback else {
+            return;
+        };
+        let called = catch_unwind(AssertUnwindSafe(|| callback.call()));
+        // A series calls it again, whether it panicked or not.
+        let again = self.task.view().is_series().then_some(callback);
+        let (value, payload) = match called {
+            Ok(value) => (Some(value), None),
+            Err(payload) => (None, Some(payload)),
+        };
+        let previous = {
+            let mut body = lock(&self.body);
+            body.callback = again;
+            match value {
+                Some(value) => body.value.replace(value),
+                None => None,
+            }
+        };
+        drop(previous); // with no lock held
+        if let Some(payload) = payload {
+            resume_unwind(payload);
         }
     }
 
     fn free(&self) {
-        let call = lock(&self.call).take();
-        drop_foreign(call); // with no lock held
+        let callback = lock(&self.body).callback.take();
+        drop_foreign(callback); // with no lock held
+    }
+}
+
+impl<T: Send + 'static, C: Callback<T>> Typed<T> for Native<T, C> {
+    fn take(&self) -> Option<T> {
+        lock(&self.body).value.take()
     }
 }
 
@@ -387,8 +439,11 @@ impl Job for NativeJob {
 
     fn run_failed(&self, (): (), (): ()) {}
 
-    fn end(&self, (): (), _result: Option<Result<(), ()>>) {
-        self.0.free();
+    fn end(&self, (): (), result: Option<Result<(), ()>>) {
+        // The callback of a one-shot that has run is gone already.
+        if result.is_none() || self.task().view().is_series() {
+            self.0.free();
+        }
     }
 
     fn ended(&self, (): ()) {}
