@@ -1009,10 +1009,11 @@ impl<J: Send + 'static> Worker<J> {
             let timeout = (state.workers > state.min_workers).then_some(shared.idle_timeout);
             let sat_down = Instant::now();
             let deadline = timeout.and_then(|timeout| sat_down.checked_add(timeout));
+            let spins = self.spins.get() && shared.spin.claim();
             state.idle.push(Arc::clone(&self.seat));
             drop(state);
             seated();
-            let was_awake = self.spins.get() && shared.spin.for_job(&self.seat.parker);
+            let was_awake = spins && shared.spin.for_job(&self.seat.parker);
             let parked = loop {
                 match self.seat.parker.park(deadline) {
                     Parked::Interrupted => {} // signals are the main thread's

@@ -94,8 +94,9 @@ impl Spin {
         self.is_useful && pause < DENSE
     }
 
-    /// Spins for the token of a worker's parker, unless another worker does. `true`: it is there.
-    pub(super) fn for_job(&self, parker: &Parker) -> bool {
+    /// Makes the calling worker the one that spins. It must be before anyone can summon it, or who
+    /// does would take it to be about to sleep. `false`: it is not to.
+    pub(super) fn claim(&self) -> bool {
         // Relaxed, here and below: hints, which order nothing. What they lead to is behind the
         // pool's lock.
         let here = processor();
@@ -105,6 +106,11 @@ impl Spin {
             return false;
         }
         self.spinner_on.store(here, Ordering::Relaxed);
+        true
+    }
+
+    /// Spins, having claimed it, for the token of the worker's parker. `true`: it is there.
+    pub(super) fn for_job(&self, parker: &Parker) -> bool {
         let is_there = parker.spin(WORKER_SPIN);
         self.is_taken.store(false, Ordering::Relaxed);
         is_there
@@ -112,11 +118,12 @@ impl Spin {
 
     /// How long a wait for a task is to spin. The caller has let go of the lock that jobs run under.
     pub(super) fn before_wait(&self) -> Duration {
-        if !self.met_awake.load(Ordering::Relaxed) {
-            return Duration::ZERO;
-        }
         self.let_go.fetch_add(1, Ordering::Relaxed);
-        WAITER_SPIN
+        if self.met_awake.load(Ordering::Relaxed) {
+            WAITER_SPIN
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Notes whether a summons, just sent by this thread, found its worker asleep.
@@ -195,14 +202,13 @@ mod tests {
         let spin = on_two_processors();
         let parker = Parker::new();
         parker.unpark();
+        assert!(spin.claim());
+        assert!(!spin.claim(), "another one spins");
         assert!(spin.for_job(&parker), "the token is there");
-        spin.is_taken.store(true, Ordering::Relaxed);
-        assert!(!spin.for_job(&parker), "another one spins");
-        spin.is_taken.store(false, Ordering::Relaxed);
         // Whichever it is now: nothing keeps this thread on a processor.
         let tries = (0..1_000).filter(|_| {
             spin.summoner_on.store(processor(), Ordering::Relaxed);
-            spin.for_job(&parker)
+            spin.claim() && spin.for_job(&parker)
         });
         assert!(
             tries.count() < 1_000,
