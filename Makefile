@@ -85,6 +85,7 @@ test-all: ## the Python tests on every supported interpreter that is installed
 .PHONY: lint
 lint: $(BIN)/.tools ## formatters in check mode, clippy, ruff
 	cargo fmt --check
+	cargo fmt --check --manifest-path benchmarks/native/rust/Cargo.toml
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --all-targets --features python -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --document-private-items
@@ -99,6 +100,7 @@ types: dev ## mypy, and the stubs against the module
 .PHONY: format
 format: $(BIN)/.tools ## format everything
 	cargo fmt
+	cargo fmt --manifest-path benchmarks/native/rust/Cargo.toml
 	$(BIN)/ruff check --quiet --fix-only
 	$(BIN)/ruff format --quiet
 

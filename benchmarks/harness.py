@@ -157,7 +157,8 @@ class Row:
     case: Case
     figure: Figure
     ratio: Figure | None
-    """How many times ahead of this peer we are; less than 1 is a loss."""
+    """How many times ahead of this peer we are; less than 1 is a loss. None of what is not
+    positive."""
     rounds: int
     """Rounds that were used."""
     observed: Sequence[float] = ()
@@ -350,9 +351,9 @@ def _rows(
 
 
 def _ratio(metric: Metric, ours: Sequence[float], theirs: Sequence[float]) -> Figure | None:
-    """Compare round by round."""
+    """Compare round by round; what is nothing or negative has no ratio, as of a timer too early."""
     more, less = (ours, theirs) if metric.is_better_with_more else (theirs, ours)
-    if len(more) != len(less) or not all(less):
+    if len(more) != len(less) or min(*more, *less) <= 0:
         return None
     ratios = [one / other for one, other in zip(more, less, strict=True)]
     return Figure(statistics.median(ratios), min(ratios), max(ratios))

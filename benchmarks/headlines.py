@@ -1,7 +1,8 @@
 """The few figures that speak for a run: what README shows, and what two runs are compared by.
 
 Each is our first contestant's figure of a metric that has a target, and the peer that comes nearest
-to it, or is ahead. Nothing is chosen by how well it went.
+to it, or is ahead; where nothing of a name has a target, of the first that is measured. Nothing is
+chosen by how well it went.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ NAMES = {
     "POOL": "run tasks on a pool",
 }
 OURS = "ours"
+IN_README = frozenset(NAMES) - {"P11", "P14", "P15"}
+"""Those of README: not those in which peers are not compared, or are stuck."""
 MOST = 3
 """So many metrics of one workload at most; of a curve its two ends are among them."""
 
@@ -72,13 +75,16 @@ class Headline:
 
 
 def headlines(results: Results) -> list[Headline]:
-    """Choose them: of each name in the design the first workload that has a target."""
+    """Choose them: of each name the first workload that has a target, or else the first."""
     chosen: dict[str, list[Headline]] = {}
+    without: dict[str, list[Headline]] = {}
     for workload in results["workloads"]:
-        if workload["id"] not in chosen:
-            found = [one for one in _of(workload) if one.held]
-            if found:
-                chosen[workload["id"]] = _ends(found) if workload["axis"] else found[:MOST]
+        every = list(_of(workload))
+        held = [one for one in every if one.held]
+        found = held or every
+        shown = _ends(found) if workload["axis"] else found[:MOST]
+        (chosen if held else without).setdefault(workload["id"], shown)
+    chosen = without | chosen
     return [one for name in sorted(chosen, key=by_number) for one in chosen[name]]
 
 
@@ -130,11 +136,15 @@ def by_metric(workload: WorkloadResult) -> dict[str, list[RowResult]]:
 
 
 def _best(peers: Iterable[RowResult]) -> RowResult | None:
+    """Find the nearest; who has no ratio, as one that is early, only where nobody has one."""
+    found = list(peers)
+    compared = [row for row in found if row["ratio"] is not None]
+
     def order(row: RowResult) -> float:
         value = row["figure"]["value"]
         return -value if row["is_more_better"] else value
 
-    return min(peers, key=order, default=None)
+    return min(compared or found, key=order, default=None)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from benchmarks.headlines import by_metric, by_number, headline, headlines, label, noise
+from benchmarks.headlines import (
+    NAMES,
+    by_metric,
+    by_number,
+    headline,
+    headlines,
+    label,
+    noise,
+)
 from benchmarks.report import (
     cells,
     missed_target,
@@ -19,7 +27,7 @@ from benchmarks.report import (
 from benchmarks.results import CORE, python_minor, rows_with_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.headlines import Headline
@@ -48,12 +56,15 @@ def fill(path: Path, parts: Mapping[str, str]) -> None:
     path.write_text(MARKED.sub(replace, text), encoding="utf-8")
 
 
-def sections(found: Sequence[Results], drawn: Sequence[str]) -> dict[str, str]:
+def sections(
+    found: Sequence[Results], drawn: Sequence[str], names: Container[str] = NAMES
+) -> dict[str, str]:
     """Make all parts of a document.
 
     Args:
         found: Results of every part and Python.
         drawn: The PNGs, by their paths from the document.
+        names: Whose headlines it has.
     """
     modules = [one for one in found if one["part"] != CORE and one["scale"] != "full"]
     cores = [one for one in found if one["part"] == CORE and one["scale"] != "full"]
@@ -64,7 +75,7 @@ def sections(found: Sequence[Results], drawn: Sequence[str]) -> dict[str, str]:
     return {
         "machine": _machine(shown),
         "summary": _summary(shown),
-        "headlines": with_micro(_headlines(modules, cores)),
+        "headlines": with_micro(_headlines(modules, cores, names)),
         "missed": with_micro(_missed(shown)),
         "plots": _plots(drawn),
         "tables": with_micro("\n\n".join(_tables(one) for one in (*shown, *_others(found, shown)))),
@@ -119,7 +130,7 @@ def _table(head: Sequence[str], lines: Iterable[Sequence[str]], left: int = 1) -
     )
 
 
-def _headlines(modules: Sequence[Results], cores: Sequence[Results]) -> str:
+def _headlines(modules: Sequence[Results], cores: Sequence[Results], names: Container[str]) -> str:
     """Make the short tables: the module beside Python, and the core beside Rust, Go and Java."""
     parts = []
     if modules:
@@ -128,16 +139,17 @@ def _headlines(modules: Sequence[Results], cores: Sequence[Results]) -> str:
         head += [f"asynctask, {version}" for version in versions_of]
         head += [f"ahead of the best peer, {version}" for version in versions_of]
         head += ["targets", "met"]
-        parts.append(_table(head, _headline_lines(modules), left=2))
+        parts.append(_table(head, _headline_lines(modules, names), left=2))
     if cores:
         head = ["", "the core beside Rust, Go and Java", "asynctask", "ahead of the best peer"]
         head += ["targets", "met"]
-        parts.append(_table(head, _headline_lines(cores), left=2))
+        parts.append(_table(head, _headline_lines(cores, names), left=2))
     return "\n\n".join(parts)
 
 
-def _headline_lines(found: Sequence[Results]) -> list[list[str]]:
-    keys = {(one.id, one.metric): one for results in found for one in headlines(results)}
+def _headline_lines(found: Sequence[Results], names: Container[str]) -> list[list[str]]:
+    every_one = [one for results in found for one in headlines(results) if one.id in names]
+    keys = {(one.id, one.metric): one for one in every_one}
     lines = []
     for key, last in sorted(keys.items(), key=lambda item: by_number(item[0][0])):
         every = [headline(results, *key) for results in found]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import markdown, plots, results
-from benchmarks.headlines import compare, label, noise
+from benchmarks.headlines import IN_README, NAMES, compare, label, noise
 from benchmarks.report import number, span
 
 if TYPE_CHECKING:
@@ -54,9 +54,12 @@ def publish(found: Sequence[Results], folder: Path) -> None:
             shutil.copyfile(path, results.PUBLISHED / path.name)
     everything = results.read_all(results.PUBLISHED)
     drawn = plots.draw_all(plots.for_drawing(everything), DOCS / "plots")
-    for document, shown in ((DOCS / "benchmarks.md", drawn), (README, _for_readme(drawn))):
+    for document, shown, names in (
+        (DOCS / "benchmarks.md", drawn, NAMES),
+        (README, _for_readme(drawn), IN_README),
+    ):
         relative = [str(path.relative_to(document.parent)) for path in shown]
-        markdown.fill(document, markdown.sections(everything, relative))
+        markdown.fill(document, markdown.sections(everything, relative, names))
 
 
 def _for_readme(drawn: Sequence[Path]) -> list[Path]:

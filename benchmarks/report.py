@@ -25,6 +25,7 @@ def table(results: Results) -> str:
         f"asynctask {machine['asynctask']}, {versions(machine)}",
         f"garbage collector: {machine['garbage_collector']}",
         "ratio: how far our first line is ahead, within a round; less than 1 is a loss",
+        "no ratio: a figure is nothing or negative, as of timers that come early",
     ]
     grid = [list(HEADINGS)]
     for workload in results["workloads"]:
@@ -84,13 +85,18 @@ def cells(row: RowResult) -> list[str]:
     digits = row["digits"]
     is_span = row["rounds_used"] > 1
     figure = [number(row["figure"]["value"], digits), span(row["figure"], digits)]
-    ratio = ["", ""]
+    ratio = ["no ratio" if has_no_ratio(row) else "", ""]
     if row["ratio"] is not None:
         ratio = [f"{number(row['ratio']['value'], 1)} x", span(row["ratio"], 1)]
     if not is_span:
         figure[1] = ratio[1] = ""
     met = "" if row["met"] is None else "yes" if row["met"] else "NO"
     return [*figure, *ratio, row["target"] or "", met]
+
+
+def has_no_ratio(row: RowResult) -> bool:
+    """Whether a peer would have a ratio, were its figure or ours not nothing or negative."""
+    return row["is_compared"] and not row["ours"] and row["ratio"] is None
 
 
 def number(value: float, digits: int) -> str:

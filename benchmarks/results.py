@@ -45,6 +45,8 @@ class RowResult(TypedDict):
     metric_title: str
     at: float | None
     digits: int
+    is_compared: bool
+    """Whether peers have ratios here, if their figures allow it."""
     is_more_better: bool
     case: str
     ours: bool
@@ -120,6 +122,7 @@ def _row(row: Row) -> RowResult:
         "metric_title": metric.title,
         "at": metric.at,
         "digits": metric.digits,
+        "is_compared": metric.compared,
         "is_more_better": metric.is_better_with_more,
         "case": row.case.name,
         "ours": row.case.ours,

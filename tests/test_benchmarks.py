@@ -77,6 +77,48 @@ def test_where_more_is_better_a_ratio_above_one_is_still_a_win():
     assert theirs["ratio"]["value"] == 2
 
 
+def test_what_is_early_or_nothing_has_no_ratio_and_is_not_the_best():
+    """A negative lateness is no speed: the table says so, and another peer is the one beside us."""
+    found = run(
+        workload(
+            Case("ours", ns(10, 10, 10), ours=True),
+            Case("early", ns(-5, 4, 3)),
+            Case("none", ns(0, 1, 1)),
+            Case("late", ns(40, 40, 40)),
+            metric=TIME,
+        )
+    )
+    _, early, none, late = found["workloads"][0]["rows"]
+    assert (early["ratio"], none["ratio"]) == (None, None)
+    assert late["ratio"]["value"] == 4
+    assert report.table(found).count("no ratio") == 3  # and what it means
+    (one,) = headlines.headlines(found)
+    assert one.best["case"] == "late"
+
+
+def test_what_has_no_target_is_a_headline_where_nothing_of_its_name_has_one():
+    """The first that is measured stands for the name, unless a later one is held to something."""
+    found = run(
+        workload(Case("ours", ns(1), ours=True), metric=Metric("ns", "first"), rounds=1),
+        workload(Case("ours", ns(1), ours=True), metric=Metric("ns", "second"), rounds=1),
+    )
+    assert [one.title for one in headlines.headlines(found)] == ["first"]
+    found = run(
+        workload(Case("ours", ns(1), ours=True), metric=Metric("ns", "first"), rounds=1),
+        workload(Case("ours", ns(1), ours=True), metric=TIME, rounds=1),
+    )
+    assert [one.title for one in headlines.headlines(found)] == [TIME.title]
+
+
+def test_readme_has_those_headlines_in_which_peers_are_compared():
+    """The page of the benchmarks has the others, too."""
+    found = [published((1, 1, 1), (2, 2, 2))]
+    assert "| P1 |" in markdown.sections(found, [], headlines.IN_README)["headlines"]
+    found[0]["workloads"][0]["id"] = "P11"
+    assert "| P11 |" in markdown.sections(found, [])["headlines"]
+    assert "| P11 |" not in markdown.sections(found, [], headlines.IN_README)["headlines"]
+
+
 def test_a_peer_that_is_not_installed_is_skipped_and_named():
     """What is missing has no row, and the reason is told."""
     found = run(

@@ -111,8 +111,8 @@ def _check(name: str, began: int, told: dict[str, Any]) -> None:
 
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P15."""
-    seconds = scale.pick(20, 4, 600)
-    pause = scale.pick(3, 1)
+    seconds = scale.pick(12, 3, 600)
+    pause = scale.pick(2, 1, 3)
     contestants = {
         "post_interval_task": ("asynctask", None),
         "asyncio call_at": ("asyncio", None),

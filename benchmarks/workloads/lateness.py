@@ -241,8 +241,8 @@ def busy_sched(timers: Sequence[Timer]) -> Sample:
 
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P7: lateness of a few hundred a second, and early runs among 100,000; P8."""
-    longest = scale.pick(1.0, 0.3, 3.0)
-    few = plan(scale.pick(300, 100, 2_000), RATE, longest, seed=1)
+    longest = scale.pick(0.5, 0.2, 3.0)
+    few = plan(scale.pick(300, 60, 2_000), RATE, longest, seed=1)
     many = plan(scale.pick(100_000, 20_000), None, longest, seed=2)
     delays = f"delays 1 ms to {longest:g} s"
     early = Metric("early", "early runs", at_most=0, reduce=sum, compared=False)
@@ -287,7 +287,7 @@ def _metrics(p50: float | None, p99: float | None, early: Metric) -> list[Metric
 
 
 def _beside_computing(scale: Scale, early: Metric) -> Workload:
-    seconds = scale.pick(1.5, 0.75, 10.0)
+    seconds = scale.pick(1.25, 0.5, 10.0)
     timers = plan(int(RATE * seconds), None, seconds, seed=3)
     has_nudge = sys.version_info >= (3, 13)
     cases = _cases(

@@ -123,7 +123,7 @@ class Owner:
 
 def of_kind(make: Callable[[], Any], method: str, count: int) -> Sample:
     """Post each kind of callback that programs have; handles kept."""
-    kinds = {
+    kinds: dict[str, Callable[[], None]] = {
         "function": noop,
         "builtin": [].clear,
         "method": Owner().method,
@@ -198,7 +198,7 @@ def mapped(make: Callable[[], Any], count: int) -> Sample:
 
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P1, with the handles kept and dropped, and in batches."""
-    count = scale.pick(50_000, 20_000)
+    count = scale.pick(40_000, 10_000)
     rounds = scale.turns(5, 2, 15)
     few = scale.pick(10_000, 5_000)
     jobs = scale.pick(1_000, 300)

@@ -57,7 +57,9 @@ def workloads(scale: Scale) -> Sequence[Workload]:
     """P2, back to back and with pauses."""
     rounds = scale.turns(5, 2, 15)
 
-    def workload(title: str, count: int, pause: float) -> Workload:
+    def workload(
+        title: str, count: int, pause: float, at_least: dict[str, float], note: str = ""
+    ) -> Workload:
         return Workload(
             "P2",
             title,
@@ -75,13 +77,26 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                 Case(
                     "ThreadPoolExecutor.submit",
                     lambda: round_trips(ThreadPoolExecutor, count, pause),
-                    at_least={"p50": 10, "cpu": 1},
+                    at_least=at_least,
                 ),
             ],
             rounds,
+            note=note,
         )
 
     return [
-        workload("submit, then its result; back to back", scale.pick(5_000, 1_000), 0),
-        workload("the same, 1 ms apart", scale.pick(500, 200), 0.001),
+        workload(
+            "submit, then its result; back to back",
+            scale.pick(5_000, 1_000),
+            0,
+            {"p50": 10, "cpu": 1},
+        ),
+        workload(
+            "the same, 1 ms apart",
+            scale.pick(500, 200),
+            0.001,
+            {"cpu": 1},
+            note="both wake a sleeping thread, and are woken by it: two wake-ups by the kernel are "
+            "the floor of each, so that only the processor time has a target",
+        ),
     ]
