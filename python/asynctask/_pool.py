@@ -155,8 +155,9 @@ class AsyncTaskPool(PoolBase, Executor):
         """Do what `_results` does for the one who has posted all and waits as long as it takes."""
         try:
             while tasks:
-                # As below; but a task is over when its result is there, and need not be kept.
-                tasks[0].exception()
+                # As below; but a task that is over need not be kept.
+                if not tasks[0].done():
+                    tasks[0].exception()
                 yield tasks.popleft().result()
         finally:
             for task in tasks:
