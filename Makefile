@@ -127,7 +127,7 @@ bench-module: dev ## the module alone, on one interpreter
 	-$(BIN)/python -m benchmarks $(SCALE) --part module --save
 
 .PHONY: bench-full
-bench-full: ## all of it, to ten million timers and ten minutes of an interval: an hour or two
+bench-full: ## all of it, to ten million timers and ten minutes of an interval: the better part of an hour
 	$(MAKE) --no-print-directory bench SCALE=--full
 
 .PHONY: bench-publish

@@ -31,7 +31,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", metavar="N", type=int, help="rounds of each workload")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--quick", action="store_true", help="less of everything: a minute or two")
-    scale.add_argument("--full", action="store_true", help="everything: the better part of an hour")
+    scale.add_argument("--full", action="store_true", help="everything: some 20 minutes a part")
     scale.add_argument(
         "--smoke", action="store_true", help="one round of less of everything: does it work?"
     )

@@ -198,7 +198,7 @@ class Outcome:
     skipped: list[tuple[str, str]]
     noisy: int
     kept: int
-    """Rounds that were used: the quiet ones, if they are at least half."""
+    """Rounds that were used: the quiet ones, if they are at least half and two."""
     seconds: float
 
 
@@ -289,8 +289,10 @@ class Runner:
             for turn in range(workload.rounds)
             if pace[turn] <= self._best * (1 + NOISE) and steal[turn] <= 2
         ]
-        # With hardly a quiet round the noisy ones are all there is, and the table says so.
-        used = quiet if len(quiet) >= (workload.rounds + 1) // 2 else list(range(workload.rounds))
+        # With hardly a quiet round the noisy ones are all there is, and the table says so; and what
+        # had two rounds or more shows what two of them span.
+        enough = max(2, (workload.rounds + 1) // 2)
+        used = quiet if len(quiet) >= enough else list(range(workload.rounds))
         kept = {name: [of_case[turn] for turn in used] for name, of_case in samples.items()}
         return Outcome(
             workload,

@@ -79,7 +79,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                 case("run_in_executor, gather", ThreadPoolExecutor, gathered, at_least=least),
                 case("run_in_executor, await each", ThreadPoolExecutor, in_turn),
             ],
-            scale.turns(5, 2, 15),
+            scale.turns(5, 2, 9),
         )
 
     return [workload("asyncio"), workload(peers.UVLOOP, peers.UVLOOP)]

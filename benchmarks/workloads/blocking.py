@@ -85,7 +85,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                     needs=peers.GEVENT,
                 ),
             ],
-            scale.turns(5, 2, 15),
+            scale.turns(5, 2, 9),
         ),
         Workload(
             "P13",
@@ -106,7 +106,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                     lambda: curve(ThreadPoolExecutor, "submit", places),
                 ),
             ],
-            scale.turns(2, 1, 9),
+            scale.turns(2, 1, 3),
             axis="workers",
         ),
     ]

@@ -255,8 +255,8 @@ def beside(make: Callable[[], Any], method: str, start: Chains, turns: int) -> S
 
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P9 and P16."""
-    turns = scale.pick(2, 1, 8)
-    rounds = scale.turns(2, 1, 7)
+    turns = scale.pick(2, 1, 4)
+    rounds = scale.turns(2, 1, 3)
 
     def metrics(at_least: float, at_most: float | None, *others: Metric) -> list[Metric]:
         return [

@@ -159,7 +159,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
     count = scale.pick(100_000, 30_000)
     few = scale.pick(500, 200)
     pending = 100_000
-    rounds = scale.turns(5, 2, 15)
+    rounds = scale.turns(5, 2, 9)
     metric = Metric("ns", "ns for both")
     return [
         Workload(
@@ -210,6 +210,6 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                 ),
                 Case("sched enter, cancel", lambda: sched_enter(10, pending)),
             ],
-            scale.turns(3, 1, 15),
+            scale.turns(3, 1, 5),
         ),
     ]

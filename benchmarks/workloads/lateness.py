@@ -241,8 +241,8 @@ def busy_sched(timers: Sequence[Timer]) -> Sample:
 
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P7: lateness of a few hundred a second, and early runs among 100,000; P8."""
-    longest = scale.pick(0.5, 0.2, 3.0)
-    few = plan(scale.pick(300, 60, 2_000), RATE, longest, seed=1)
+    longest = scale.pick(0.5, 0.2, 1.5)
+    few = plan(scale.pick(240, 60, 600), RATE, longest, seed=1)
     many = plan(scale.pick(100_000, 20_000), None, longest, seed=2)
     delays = f"delays 1 ms to {longest:g} s"
     early = Metric("early", "early runs", at_most=0, reduce=sum, compared=False)
@@ -256,7 +256,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                 (asynctask, event_loop, sched_thread, thread_timer, apscheduler),
                 "{} call_later",
             ),
-            scale.turns(2, 1, 7),
+            scale.turns(2, 1, 3),
         ),
         Workload(
             "P7",
@@ -271,7 +271,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                     needs=peers.UVLOOP,
                 ),
             ],
-            scale.turns(1, 1, 5),
+            scale.turns(1, 1, 3),
         ),
         _beside_computing(scale, early),
     ]
@@ -287,7 +287,7 @@ def _metrics(p50: float | None, p99: float | None, early: Metric) -> list[Metric
 
 
 def _beside_computing(scale: Scale, early: Metric) -> Workload:
-    seconds = scale.pick(1.25, 0.5, 10.0)
+    seconds = scale.pick(1.25, 0.5, 3.0)
     timers = plan(int(RATE * seconds), None, seconds, seed=3)
     has_nudge = sys.version_info >= (3, 13)
     cases = _cases(
@@ -306,7 +306,7 @@ def _beside_computing(scale: Scale, early: Metric) -> Workload:
         f"lateness of {RATE} timers a second beside a main thread that only computes",
         _metrics(300 if has_nudge else None, 4_000 if has_nudge else None, early),
         [cases[0], quiet, *cases[1:]],
-        scale.turns(2, 1, 7),
+        scale.turns(2, 1, 3),
         note=f"{note} a nudge in time, and there is no target",
     )
 

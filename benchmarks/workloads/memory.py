@@ -49,6 +49,6 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                 case("threading.Timer", "thread_timer", threads),
                 case("APScheduler", "apscheduler", jobs, peers.APSCHEDULER),
             ],
-            scale.turns(1, 1, 3),
+            scale.turns(1, 1),
         ),
     ]

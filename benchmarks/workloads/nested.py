@@ -58,6 +58,6 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                 hanging("multiprocessing ThreadPool"),
                 hanging("gevent ThreadPool", peers.GEVENT),
             ],
-            scale.turns(5, 2, 15),
+            scale.turns(5, 2, 9),
         )
     ]

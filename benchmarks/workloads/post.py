@@ -199,7 +199,7 @@ def mapped(make: Callable[[], Any], count: int) -> Sample:
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P1, with the handles kept and dropped, and in batches."""
     count = scale.pick(40_000, 10_000)
-    rounds = scale.turns(5, 2, 15)
+    rounds = scale.turns(5, 2, 9)
     few = scale.pick(10_000, 5_000)
     jobs = scale.pick(1_000, 300)
     spawned = scale.pick(2_000, 1_000)

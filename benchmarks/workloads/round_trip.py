@@ -55,7 +55,7 @@ def round_trips(make: Callable[[], Executor], count: int, pause: float) -> Sampl
 
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P2, back to back and with pauses."""
-    rounds = scale.turns(5, 2, 15)
+    rounds = scale.turns(5, 2, 9)
 
     def workload(
         title: str, count: int, pause: float, at_least: dict[str, float], note: str = ""
@@ -93,7 +93,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
         ),
         workload(
             "the same, 1 ms apart",
-            scale.pick(500, 200),
+            scale.pick(300, 100),
             0.001,
             {"cpu": 1},
             note="both wake a sleeping thread, and are woken by it: two wake-ups by the kernel are "

@@ -209,14 +209,14 @@ def _decades(most: int) -> list[int]:
 
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P1 beside timers, beside tasks, and by producers."""
-    rounds = scale.turns(2, 1, 5)
+    rounds = scale.turns(2, 1)
     most = scale.pick(1_000_000, 100_000, 10_000_000)
     fewer = scale.pick(100_000, 10_000, 1_000_000)
     # Python's heaps take as much memory as we do, and several times as long.
     timers, queued = _decades(most), _decades(most)
     theirs, few = _decades(min(most, 1_000_000)), _decades(fewer)
     jobs = _decades(scale.pick(1_000, 1_000, 10_000))
-    count = scale.pick(24_000, 9_600, 96_000)
+    count = scale.pick(24_000, 9_600, 48_000)
     producers = [1, 2, 3, 4, 6, 8]
     flat = Metric(
         "growth",

@@ -52,7 +52,7 @@ def watch(processes: tuple[Idle, ...], seconds: float) -> dict[Idle, Sample]:
 
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P11, idle and with timers an hour ahead."""
-    seconds = scale.pick(5.0, 2.0, 30.0)
+    seconds = scale.pick(5.0, 2.0, 15.0)
     count = scale.pick(1_000_000, 100_000)
     jobs = scale.pick(5_000, 1_000)
     threads = scale.pick(1_000, 200)
