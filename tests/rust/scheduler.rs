@@ -792,7 +792,8 @@ fn workers_that_help_each_other_run_every_task_once() {
     }
     assert_eq!(runs.load(Ordering::SeqCst), 3_000);
     eventually("the queue is empty", || field(&scheduler, "queued") == 0);
-    assert_eq!(field(&scheduler, "husks"), 0);
+    // The worker that took out the last one counts it a moment later.
+    eventually("no husk is counted", || field(&scheduler, "husks") == 0);
     shut_down(&scheduler);
 }
 
