@@ -7,7 +7,7 @@ import gc
 import importlib.util
 import statistics
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -218,6 +218,10 @@ def check(condition: object, what: str) -> None:
         raise AssertionError(what)
 
 
+class Disturbed(Exception):
+    """The machine was too busy for a turn to be set up in time; it says nothing of the contestant."""
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Collect garbage now and not in the block: the same for every contestant, as in `timeit`."""
@@ -305,9 +309,15 @@ class Runner:
 
 
 def _within_patience(case: Case) -> Sample:
-    """Run a turn; one that never ends shows where it stands, and ends the program."""
+    """Run a turn; one that never ends shows where it stands, and ends the program.
+
+    One that was disturbed is run again, twice if need be.
+    """
     faulthandler.dump_traceback_later(PATIENCE, exit=True)  # a thread that never takes the GIL
     try:
+        for _ in range(2):
+            with suppress(Disturbed):
+                return case.run()
         return case.run()
     finally:
         faulthandler.cancel_dump_traceback_later()
