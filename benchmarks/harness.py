@@ -219,7 +219,7 @@ def check(condition: object, what: str) -> None:
 
 
 class Disturbed(Exception):
-    """The machine was too busy for a turn to be set up in time; it says nothing of the contestant."""
+    """The machine was too busy to set a turn up in time; it says nothing of the contestant."""
 
 
 @contextmanager
