@@ -100,8 +100,8 @@ class Case:
         needs: The package of a peer that may not be installed.
         at_least: The ratio to us that is the target, by metric.
         skip: Why it does not take part, if it does not; asked just before the first turn.
-        is_control: Whether it is no peer, but shows what the measurement itself does: it is never
-            the best one.
+        is_control: Whether it is no peer, but shows what the measurement itself does, or ours
+            without something: it is never the best one.
     """
 
     name: str

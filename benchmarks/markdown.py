@@ -90,7 +90,7 @@ def _machine(found: Sequence[Results]) -> str:
     """Describe the machine, and how noisy the runs on it were."""
     machines = [one["machine"] for one in found]
     days = sorted({machine["date"][:10] for machine in machines})
-    levels = [(label(one), noise(one)) for one in found]
+    levels = [(label(one), noise(one), _noisy(one)) for one in found]
     lines = [
         f"- Machine: {_each(on_what(machine) for machine in machines)}",
         f"- Date: {_each((days[0], days[-1]), ' to ')}",
@@ -100,11 +100,18 @@ def _machine(found: Sequence[Results]) -> str:
         "- Noise, as half of what the rounds of a figure span:",
         *(
             f"  - {name}: ±{level.median:.0%} for the median figure, ±{level.most:.0%} for nine "
-            "of ten"
-            for name, level in levels
+            f"of ten; {noisy} rounds were noisy"
+            for name, level, noisy in levels
         ),
     ]
     return "\n".join(lines)
+
+
+def _noisy(results: Results) -> str:
+    """Say how many rounds found the machine busy with something else."""
+    workloads = results["workloads"]
+    noisy = sum(workload["noisy_rounds"] for workload in workloads)
+    return f"{noisy} of {sum(workload['rounds'] for workload in workloads)}"
 
 
 def _summary(found: Sequence[Results]) -> str:
@@ -148,8 +155,11 @@ def _headlines(modules: Sequence[Results], cores: Sequence[Results], names: Cont
 
 
 def _headline_lines(found: Sequence[Results], names: Container[str]) -> list[list[str]]:
-    every_one = [one for results in found for one in headlines(results) if one.id in names]
-    keys = {(one.id, one.metric): one for one in every_one}
+    # The newest Python first, for it may have targets that older ones have not.
+    newest = [one for results in reversed(found) for one in headlines(results) if one.id in names]
+    keys: dict[tuple[str, str], Headline] = {}
+    for one in newest:
+        keys.setdefault((one.id, one.metric), one)
     lines = []
     for key, last in sorted(keys.items(), key=lambda item: by_number(item[0][0])):
         every = [headline(results, *key) for results in found]
@@ -214,7 +224,7 @@ def _missed(found: Sequence[Results]) -> str:
         lines.extend(f"  - {one}" for one in missed)
         lost = list(_lost(results))
         if lost:
-            lines.append("  - a peer is ahead of us in:")
+            lines.append("  - a peer is ahead in:")
             lines.extend(f"    - {one}" for one in lost)
         for name, reason in results["failed"].items():
             lines.append(f"  - failed, and without figures: {name}: {reason}")

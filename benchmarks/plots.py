@@ -209,7 +209,7 @@ def distributions(results: Results, ids: Sequence[str]) -> Figure:
             ax.set_xscale("log")
         ax.xaxis.set_major_formatter(FuncFormatter(_plain))
         ax.xaxis.set_minor_formatter(NullFormatter())
-        edge = any(value < least for row in rows for _, value in row.get("quantiles", []))
+        edge = any(value < 0 for row in rows for _, value in row.get("quantiles", []))
         ax.set_xlabel(_distribution_label(rows[0], "; what is early is at the left edge" * edge))
         ax.set_ylabel("% of observations up to it")
         ax.set_ylim(-2, 102)
@@ -233,7 +233,7 @@ def _least_drawn(rows: Iterable[RowResult]) -> float:
     if is_share or not positive or max(positive) < 20 * min(positive):
         return 0.0
     # What is early or at once is drawn at the left edge.
-    return max(min(positive), max(positive) / 1e6)
+    return max(min(positive), max(positive) / 1e8)
 
 
 def curves(results: Results) -> Figure | None:

@@ -299,6 +299,7 @@ def _beside_computing(scale: Scale, early: Metric) -> Workload:
         "the same, nudge=False",
         functools.partial(busy_asynctask, timers, nudge=False),
         skip=None if has_nudge else "as above, up to CPython 3.12",
+        is_control=True,
     )
     note = "all are posted before it begins; up to CPython 3.12 the interpreter does not look at"
     return Workload(
