@@ -462,20 +462,11 @@ impl<J: Send + 'static> Pool<J> {
             });
         }
         state.queue.push(job);
-        let summons = state.summon();
-        self.shared.note_held(&summons);
-        match self.start_first(&mut state, summons) {
-            Ok(summons) => {
-                drop(state);
-                self.send(summons);
-                Ok(())
-            }
-            Err(error) => {
-                let job = state.queue.unsifted.pop_back();
-                let job = job.expect("it was pushed a moment ago, under the same lock");
-                Err(Refused { job, error })
-            }
-        }
+        self.summon_for(state).map_err(|(mut state, error)| {
+            let job = state.queue.unsifted.pop_back();
+            let job = job.expect("it was pushed a moment ago, under the same lock");
+            Refused { job, error }
+        })
     }
 
     /// Queues as many of `jobs` as there is room for, in one go, and takes those out of it.
@@ -493,6 +484,21 @@ impl<J: Send + 'static> Pool<J> {
         {
             state.queue.push(job);
         }
+        self.summon_for(state).map_err(|(mut state, error)| {
+            for _ in jobs.len()..before {
+                let job = state.queue.unsifted.pop_back();
+                jobs.push_front(job.expect("pushed a moment ago, under the same lock"));
+            }
+            error
+        })
+    }
+
+    /// Sends for a worker to what a thread has queued that holds the lock which jobs run under. Where
+    /// there is none to be had, the state comes back as it was, still locked.
+    fn summon_for<'a>(
+        &self,
+        mut state: MutexGuard<'a, State<J>>,
+    ) -> Result<(), (MutexGuard<'a, State<J>>, Error)> {
         let summons = state.summon();
         self.shared.note_held(&summons);
         match self.start_first(&mut state, summons) {
@@ -501,13 +507,7 @@ impl<J: Send + 'static> Pool<J> {
                 self.send(summons);
                 Ok(())
             }
-            Err(error) => {
-                for _ in jobs.len()..before {
-                    let job = state.queue.unsifted.pop_back();
-                    jobs.push_front(job.expect("pushed a moment ago, under the same lock"));
-                }
-                Err(error)
-            }
+            Err(error) => Err((state, error)),
         }
     }
 

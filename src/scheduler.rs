@@ -308,7 +308,7 @@ impl<T> fmt::Debug for Handle<T> {
 
 /// What is to be called, once or over and over.
 trait Callback<T>: Send + 'static {
-    /// Calls it. What is left of it afterwards is not to be called if it was for once.
+    /// Calls it; one that is for once must not be called again.
     fn call(&mut self) -> T;
 }
 
@@ -371,21 +371,18 @@ impl<T: Send + 'static, C: Callback<T>> Erased for Native<T, C> {
         let called = catch_unwind(AssertUnwindSafe(|| callback.call()));
         // A series calls it again, whether it panicked or not.
         let again = self.task.view().is_series().then_some(callback);
-        let (value, payload) = match called {
-            Ok(value) => (Some(value), None),
-            Err(payload) => (None, Some(payload)),
-        };
-        let previous = {
-            let mut body = lock(&self.body);
-            body.callback = again;
-            match value {
-                Some(value) => body.value.replace(value),
-                None => None,
+        let mut body = lock(&self.body);
+        body.callback = again;
+        match called {
+            Ok(value) => {
+                let previous = body.value.replace(value);
+                drop(body);
+                drop(previous); // with no lock held
             }
-        };
-        drop(previous); // with no lock held
-        if let Some(payload) = payload {
-            resume_unwind(payload);
+            Err(payload) => {
+                drop(body);
+                resume_unwind(payload);
+            }
         }
     }
 

@@ -520,6 +520,43 @@ def test_what_counts_as_a_coroutine_function(run, pool):
     run(main())
 
 
+def test_what_was_posted_before_does_not_tell_what_a_coroutine_function_is(run, pool):
+    """A plain object does not speak for another class, nor one partial for the next."""
+    import functools  # noqa: PLC0415  # of this test only
+
+    class Partial(functools.partial):
+        pass
+
+    class Plain:
+        def __call__(self, value):
+            return value
+
+    class Awaited:
+        async def __call__(self, value):
+            return value
+
+    def plain(value):
+        return value
+
+    async def awaited(value):
+        return value
+
+    kinds = [
+        (Plain(), Awaited()),
+        (plain, awaited),
+        (Partial(plain), Partial(awaited)),
+        (functools.partial(plain), functools.partial(awaited)),
+        (Plain().__call__, Awaited().__call__),
+    ]
+
+    async def main():
+        for pair in kinds:
+            for callback in pair * 2:
+                assert await pool.submit(callback, 7) == 7
+
+    run(main())
+
+
 def test_failures_of_coroutines(run, pool, caplog):
     """What a coroutine raises is in its handle, and logged if nobody looks."""
 

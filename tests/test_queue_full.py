@@ -287,3 +287,30 @@ def test_no_bound_takes_everything(make_pool, gate):
     assert pool.stats().waiting == 50_000
     gate.open()
     assert tasks[-1].result(20) == 0
+
+
+def test_a_map_longer_than_the_queue_waits_for_room(make_pool):
+    """More than a batch, through a queue of two: all of it, in order."""
+    pool = make_pool(1, queue_size=2, on_full="block")
+    assert list(pool.map(abs, range(200))) == list(range(200))
+    stats = pool.stats()
+    assert (stats.submitted, stats.completed, stats.waiting) == (200, 200, 0)
+
+
+def test_a_map_that_is_refused_has_posted_what_there_was_room_for(full, gate):
+    """With ``"raise"`` the first that does not fit is refused, and those before it run."""
+    pool, ran, queued = full("raise")
+    gate.open()
+    queued[-1].result(20)
+    pool.submit(int).result(20)
+    held = threading.Event()
+    blocked = pool.submit(held.wait, 20)
+    with pytest.raises(QueueFull):
+        pool.map(ran.append, range(10, 200))
+    held.set()
+    blocked.result(20)
+    pool.shutdown()
+    assert ran == [0, 1, *range(10, 10 + len(ran) - 2)]
+    assert len(ran) >= 4
+    stats = pool.stats()
+    assert stats.submitted == stats.completed == 3 + 1 + 1 + len(ran) - 2

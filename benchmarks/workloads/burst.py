@@ -177,6 +177,22 @@ def event_loop(peer: str, count: int) -> Sample:
     return sample
 
 
+def post_metrics(most: float | None, *, is_longest_compared: bool = True) -> list[Metric]:
+    """What is said of posts beside a burst, here and of the core; *most* is the target."""
+    return [
+        Metric("p50", "a post, p50, us", reduce=percentile(0.5), digits=2),
+        Metric(
+            "p99.9",
+            "a post, p99.9, us",
+            at_most=most,
+            reduce=percentile(0.999),
+            digits=1,
+            is_drawn=True,
+        ),
+        Metric("max", "a post, longest, us", reduce=max, compared=is_longest_compared),
+    ]
+
+
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P12, with the callbacks held back and with them run."""
     count = scale.pick(200_000, 50_000, 1_000_000)
@@ -184,19 +200,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
     rounds = scale.turns(2, 1)
 
     def metrics(most: float | None) -> list[Metric]:
-        return [
-            Metric("p50", "a post, p50, us", reduce=percentile(0.5), digits=2),
-            Metric(
-                "p99.9",
-                "a post, p99.9, us",
-                at_most=most,
-                reduce=percentile(0.999),
-                digits=1,
-                is_drawn=True,
-            ),
-            Metric("max", "a post, longest, us", reduce=max),
-            Metric("took", "until it was over, ms", digits=1),
-        ]
+        return [*post_metrics(most), Metric("took", "until it was over, ms", digits=1)]
 
     return [
         Workload(

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks import native
-from benchmarks.harness import Case, Metric, Sample, Scale, Workload, percentile
+from benchmarks.harness import Case, Metric, Sample, Scale, Workload
 from benchmarks.native import GO, JVM, RUST, Program
+from benchmarks.workloads.burst import post_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -237,20 +238,7 @@ def _bursts(scale: Scale) -> Iterable[Workload]:
         figures = {"p50": stalls, "p99.9": stalls, "max": stalls}
         return {**figures, **{key: answer[key][0] for key in ("ns", "early") if key in answer}}
 
-    def metrics(most: float | None) -> list[Metric]:
-        return [
-            Metric("p50", "a post, p50, us", reduce=percentile(0.5), digits=2),
-            Metric(
-                "p99.9",
-                "a post, p99.9, us",
-                at_most=most,
-                reduce=percentile(0.999),
-                digits=1,
-                is_drawn=True,
-            ),
-            Metric("max", "a post, longest, us", reduce=max, compared=False),
-        ]
-
+    metrics = functools.partial(post_metrics, is_longest_compared=False)
     rounds = scale.turns(3, 1, 5)
     yield Workload(
         "P12",

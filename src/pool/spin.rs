@@ -149,9 +149,7 @@ impl Spin {
         let awake = !asleep
             && self.is_taken.load(Ordering::Relaxed)
             && self.spinner_on.load(Ordering::Relaxed) != here;
-        if self.met_awake.load(Ordering::Relaxed) != awake {
-            self.met_awake.store(awake, Ordering::Relaxed);
-        }
+        self.met_awake.store(awake, Ordering::Relaxed);
     }
 
     /// What step 1 notes.
@@ -161,9 +159,6 @@ impl Spin {
 
     /// Step 3.
     pub(super) fn hold_off(&self, noted: u64) {
-        if self.times_let_go() != noted {
-            return;
-        }
         let start = Instant::now();
         while self.times_let_go() == noted && start.elapsed() < HOLD_OFF {
             std::hint::spin_loop();
@@ -232,7 +227,6 @@ mod tests {
     fn the_hold_off_ends_when_somebody_has_let_go() {
         let spin = on_two_processors();
         let noted = spin.times_let_go();
-        spin.met_awake.store(true, Ordering::Relaxed);
         std::thread::scope(|scope| {
             scope.spawn(|| spin.before_wait());
             while spin.times_let_go() == noted {

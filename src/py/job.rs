@@ -64,9 +64,7 @@ impl Outer {
 impl Drop for Outer {
     fn drop(&mut self) {
         IN_RUN.with_borrow_mut(|in_run| {
-            if in_run.last() == Some(&self.own) {
-                in_run.pop();
-            } else if let Some(place) = in_run.iter().rposition(|&task| task == self.own) {
+            if let Some(place) = in_run.iter().rposition(|&task| task == self.own) {
                 in_run.remove(place);
             }
         });

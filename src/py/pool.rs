@@ -268,13 +268,24 @@ impl PoolBase {
         let Some(args) = arguments.next().transpose()? else {
             return Ok(None);
         };
+        self.unposted(callback, args.cast::<PyTuple>()?, None)
+            .map(Some)
+    }
+
+    /// A task, not yet posted, for a worker to run now.
+    fn unposted<'py>(
+        &self,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, TaskBase>> {
         let py = callback.py();
-        let call = self.call(callback, args.cast::<PyTuple>()?, None)?;
+        let call = self.call(callback, args, kwargs)?;
         let place = self.place(callback, None, None)?;
         let works = self.works(py);
         check_usable(&works.runner)?;
         let engine = Arc::clone(&works.engine);
-        new_task(py, engine, Task::one_shot(), Some(call), None, place).map(Some)
+        new_task(py, engine, Task::one_shot(), Some(call), None, place)
     }
 
     fn call<'py>(
@@ -579,20 +590,10 @@ impl PoolBase {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Option<Bound<'py, TaskBase>>> {
         let py = r#fn.py();
-        let call = self.call(r#fn, args, kwargs)?;
-        let place = self.place(r#fn, None, None)?;
-        let works = self.works(py);
-        check_usable(&works.runner)?;
-        let engine = &works.engine;
-        let task = new_task(
-            py,
-            Arc::clone(engine),
-            Task::one_shot(),
-            Some(call),
-            None,
-            place,
-        )?;
-        let posted = engine
+        let task = self.unposted(r#fn, args, kwargs)?;
+        let posted = task
+            .get()
+            .engine
             .try_post(PyJob(task.clone().into()), py)
             .map_err(exit::explain)?;
         Ok(posted.then_some(task))

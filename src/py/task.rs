@@ -135,7 +135,7 @@ pub(super) fn new_task(
     // As `AsyncTask.__new__` would do it, and without the `__init__` that `type.__call__` goes on to:
     // `Future.__init__` builds a condition and takes 5 µs, and every attribute it would set is a
     // property of ours. pyo3 makes instances of a given class nowhere but in the body of a `__new__`,
-    // and getting there through the slot costs a quarter of a post: hence the one call of what its
+    // and getting there through the slot costs a sixth of a post: hence the one call of what its
     // macros expand to.
     // SAFETY:
     // 1. `_install` has checked that the class is a subclass of `TaskBase`.
