@@ -97,7 +97,8 @@ class TaskGroup(Generic[T]):
 
     def _add(self, task: AsyncTask[T]) -> AsyncTask[T]:
         self._tasks.append(task)
-        if self._is_past_deadline():
+        # Asked twice, for a call takes a fourteenth of all that is done here.
+        if self._deadline is not None and self._is_past_deadline():
             self._expire()
         if self._cancelled:
             task.cancel()
