@@ -1,8 +1,11 @@
-"""`contextvars`: inherited from the poster, and kept apart between tasks."""
+"""`contextvars`: each run has a context of its own, empty or with what its poster's has."""
 
+import asyncio
 import contextvars
 import decimal
+import gc
 import threading
+import weakref
 
 import asynctask
 import pytest
@@ -15,6 +18,12 @@ var = contextvars.ContextVar("var", default="unset")
 def one(make_pool):
     """Give a pool of one worker, which is where leaks would show."""
     return make_pool(1)
+
+
+@pytest.fixture
+def heir(make_pool):
+    """Give such a pool whose callbacks see their posters' values."""
+    return make_pool(1, propagate_context=True)
 
 
 @pytest.fixture(autouse=True)
@@ -42,16 +51,29 @@ POSTS = {
 
 @pytest.mark.usefixtures("default_pool")
 @pytest.mark.parametrize("post", POSTS.values(), ids=POSTS)
-def test_a_callback_sees_the_posters_values(one, post):
-    """A callback runs in a copy of the context in which it was posted."""
+def test_a_callback_sees_nothing_of_its_posters(one, post):
+    """By default a callback runs in a context in which nothing is set."""
+    var.set("poster")
+    assert post(one, lambda: (var.get("nothing"), list(contextvars.copy_context()))).result(20) == (
+        "nothing",
+        [],
+    )
+
+
+@pytest.mark.usefixtures("default_pool")
+@pytest.mark.parametrize("post", POSTS.values(), ids=POSTS)
+def test_a_callback_sees_the_posters_values(heir, post):
+    """With `propagate_context=True` it runs in a copy of the context in which it was posted."""
+    asynctask.set_work_pool_options(propagate_context=True)
     var.set("at posting")
-    task = post(one, var.get)
+    task = post(heir, var.get)
     var.set("after posting")
     assert task.result(20) == "at posting"
 
 
-def test_a_callbacks_values_are_its_own(one):
+def test_a_callbacks_values_are_its_own(heir):
     """What a callback sets is seen by nobody else, not even by the next on the same worker."""
+    one = heir
     var.set("poster")
 
     def change():
@@ -63,8 +85,10 @@ def test_a_callbacks_values_are_its_own(one):
     assert var.get() == "poster"
 
 
-def test_nothing_leaks_out_of_an_empty_context(one):
-    """Even if the poster had no values, each callback starts without any."""
+@pytest.mark.parametrize("propagates", [False, True])
+def test_nothing_leaks_out_of_an_empty_context(make_pool, propagates):
+    """If the poster had no values, each callback starts without any, too."""
+    pool = make_pool(1, propagate_context=propagates)
 
     def main():
         def change():
@@ -72,20 +96,28 @@ def test_nothing_leaks_out_of_an_empty_context(one):
             var.set("leak")
             return before
 
-        return [one.submit(change).result(20) for _ in range(3)]
+        return [pool.submit(change).result(20) for _ in range(3)]
 
     assert contextvars.Context().run(main) == ["nothing"] * 3
 
 
-def test_the_runs_of_a_series_see_the_posters_values(make_pool, clock):
-    """What is set after the posting does not reach the runs of a series."""
-    pool = make_pool(1, clock=clock)
-    seen = []
+@pytest.mark.parametrize(
+    ("propagates", "seen"), [(False, "nothing"), (True, "posted")], ids=["empty", "propagates"]
+)
+def test_each_run_of_a_series_has_a_context_of_its_own(make_pool, clock, propagates, seen):
+    """What one run sets, and what is set after the posting, does not reach the next."""
+    pool = make_pool(1, clock=clock, propagate_context=propagates)
+    runs = []
+
+    def run():
+        runs.append(var.get("nothing"))
+        var.set("left behind")
+
     var.set("posted")
-    pool.post_task(lambda: seen.append(var.get()), IntervalTask(1, max_runs=3))
+    pool.post_task(run, IntervalTask(1, max_runs=3))
     var.set("later")
     clock.advance(10)
-    assert seen == ["posted"] * 3
+    assert runs == [seen] * 3
 
 
 def test_the_runs_of_a_series_do_not_depend_on_other_variables(make_pool, clock):
@@ -102,28 +134,29 @@ def test_the_runs_of_a_series_do_not_depend_on_other_variables(make_pool, clock)
 
         def main():
             prepare()
-            pool = make_pool(1, clock=clock)
+            pool = make_pool(1, clock=clock, propagate_context=True)
             pool.post_task(run, IntervalTask(1, max_runs=3))
             clock.advance(10)
 
         contextvars.Context().run(main)
         return seen
 
-    assert count(lambda: None) == count(lambda: other.set(1))
+    assert count(lambda: None) == count(lambda: other.set(1)) == [0, 0, 0]
 
 
-def test_a_tasks_own_posts_inherit_from_it(one):
+def test_a_tasks_own_posts_inherit_from_it(heir):
     """A callback that posts passes its values on."""
 
     def outer():
         var.set("outer")
-        return one.submit(var.get).result(20)
+        return heir.submit(var.get).result(20)
 
-    assert one.submit(outer).result(20) == "outer"
+    assert heir.submit(outer).result(20) == "outer"
 
 
-def test_a_task_run_by_who_waits_for_it_has_its_own_context(one):
+def test_a_task_run_by_who_waits_for_it_has_its_own_context(heir):
     """A task that a waiting worker runs sees its poster's values, and leaves no others behind."""
+    one = heir
 
     def inner():
         before = var.get()
@@ -141,7 +174,7 @@ def test_a_task_run_by_who_waits_for_it_has_its_own_context(one):
 
 def test_a_task_run_by_the_caller_has_its_own_context(make_pool, gate):
     """With `on_full="caller_runs"` a task's values do not leak into the poster's."""
-    pool = make_pool(1, queue_size=0, on_full="caller_runs")
+    pool = make_pool(1, queue_size=0, on_full="caller_runs", propagate_context=True)
     pool.submit(gate)
     gate.wait()
     var.set("poster")
@@ -199,51 +232,155 @@ def test_a_context_that_is_in_use_is_the_tasks_error(one, gate):
     )
 
 
-def test_without_propagation_a_callback_sees_nothing(make_pool):
-    """With `propagate_context=False` callbacks run in an empty context, each in its own."""
-    pool = make_pool(1, propagate_context=False)
+def test_a_task_run_by_the_caller_sees_nothing_of_his(make_pool, gate):
+    """That the poster's own thread runs a task does not make a difference to what it sees."""
+    pool = make_pool(1, queue_size=0, on_full="caller_runs")
+    pool.submit(gate)
+    gate.wait()
     var.set("poster")
+    assert pool.submit(lambda: (var.get("nothing"), var.set("leak"))[0]).result(0) == "nothing"
+    assert var.get() == "poster"
 
-    def change():
-        before = var.get("nothing")
-        var.set("leak")
+
+@pytest.mark.parametrize("executor", ["the task's", "the pool's"])
+def test_a_context_and_an_executor(make_pool, executor):
+    """A context cannot follow to another executor, and is not silently left behind."""
+    with asynctask.AsyncTaskPool(1) as other:
+        pool = make_pool(1, executor=other if executor == "the pool's" else None)
+        keywords = {"executor": other} if executor == "the task's" else {}
+        with pytest.raises(TypeError, match=r"context must not be given with an executor.*Context"):
+            pool.post_task(int, context=contextvars.copy_context(), **keywords)
+        assert pool.post_task(int, **keywords).result(20) == 0
+
+
+class Request:
+    """Something that a poster has in its context, and that can be seen to go away."""
+
+
+KINDS = {
+    "delay": [DelayTask(1000)],
+    "series": [IntervalTask(1000)],
+    "series that has run": [IntervalTask(0.001)],
+}
+
+
+@pytest.mark.usefixtures("default_pool")
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("by", ["pool", "module", "group", "ticker"])
+def test_a_task_does_not_keep_the_request_that_posted_it(one, options, by):
+    """What outlives a request keeps nothing of the request's context."""
+
+    def handle():
+        request = Request()
+        var.set(request)
+        post = {
+            "pool": lambda: one.post_task(int, *options),
+            "module": lambda: asynctask.post_task(int, *options),
+            "group": lambda: one.group(timeout=1000).post_task(int, *options),
+            "ticker": lambda: asynctask.Ticker(1000, pool=one),
+        }[by]
+        return weakref.ref(request), post()
+
+    request, task = contextvars.Context().run(handle)
+    if options == KINDS["series that has run"] and by != "ticker":
+        task.wait_for_finished_count(2, 20)
+    gc.collect()
+    assert request() is None
+    getattr(task, "cancel", task._task.cancel if by == "ticker" else None)()
+
+
+def test_a_coroutine_inherits_as_in_asyncio(one):
+    """A coroutine function sees a copy of the poster's context, as from `create_task`."""
+
+    async def see():
+        before = var.get()
+        var.set("left behind")
+        await asyncio.sleep(0)
         return before
 
-    assert [pool.submit(change).result(20) for _ in range(3)] == ["nothing"] * 3
-    assert pool.post_task(change, DelayTask(0.001)).result(20) == "nothing"
+    async def main():
+        var.set("poster")
+        tasks = [
+            one.submit(see),
+            one.post_task(see, DelayTask(0.001)),
+            one.post_async_task(see),
+            one.post_delay_task(see, 0.001),
+            one.post_task(see, IntervalTask(0.001, max_runs=3)),
+            one.group().submit(see),
+        ]
+        seen = [await task for task in tasks]
+        assert await asyncio.create_task(see()) == "poster"
+        return seen, var.get()
+
+    assert asyncio.run(main()) == (["poster"] * 6, "poster")
 
 
-def test_without_propagation_a_context_can_still_be_given(make_pool):
+def test_a_loop_keeps_no_context_but_its_tasks(one):
+    """Who wakes a loop, with a request in his context, leaves nothing of it there."""
+
+    async def last(started, gate):
+        started.set()
+        await gate.wait()
+
+    def handle(task):
+        request = Request()
+        var.set(request)
+        task.cancel()  # wakes the loop, on which the next coroutine begins in the same breath
+        return weakref.ref(request)
+
+    async def main():
+        started, gate = asyncio.Event(), asyncio.Event()
+        waiting = one.post_task(int, DelayTask(1000))
+        waiter = asyncio.ensure_future(asyncio.wait_for(asyncio.shield(waits_for(waiting)), 20))
+        await asyncio.sleep(0)
+        request = contextvars.Context().run(handle, waiting)
+        task = one.submit(last, started, gate)
+        while not task.running():  # so that it is on the loop's list
+            pass
+        await started.wait()
+        gc.collect()
+        gone = request() is None
+        gate.set()
+        await task
+        await asyncio.gather(waiter, return_exceptions=True)
+        return gone
+
+    async def waits_for(task):
+        await task
+
+    assert asyncio.run(main())
+
+
+def test_with_an_empty_default_a_context_can_still_be_given(one):
     """`context=` is heeded whatever the pool does by default."""
-    pool = make_pool(1, propagate_context=False)
     context = contextvars.copy_context()
     context.run(var.set, "given")
-    assert pool.post_task(var.get, context=context).result(20) == "given"
+    assert one.post_task(var.get, context=context).result(20) == "given"
 
 
-def test_decimal_contexts_are_inherited_and_kept_apart(one):
+def test_decimal_contexts_are_kept_apart(one, heir):
     """The context of `decimal` is a context variable, and behaves like one."""
-    with decimal.localcontext() as local:
-        local.prec = 5
-        task = one.submit(lambda: decimal.Decimal(1) / 3)
+
+    def third():
+        return decimal.Decimal(1) / 3
 
     def change():
         decimal.getcontext().prec = 3
-        return decimal.Decimal(1) / 3
+        return third()
 
-    assert task.result(20) == decimal.Decimal("0.33333")
-    assert one.submit(change).result(20) == decimal.Decimal("0.333")
-    assert one.submit(lambda: decimal.Decimal(1) / 3).result(20) == decimal.Decimal(1) / 3
+    with decimal.localcontext() as local:
+        local.prec = 5
+        tasks = heir.submit(third), one.submit(third)
+    assert [task.result(20) for task in tasks] == [decimal.Decimal("0.33333"), third()]
+    for pool in one, heir:
+        assert pool.submit(change).result(20) == decimal.Decimal("0.333")
+        assert pool.submit(third).result(20) == third()
 
 
-def test_contexts_are_freed_with_their_tasks(one):
+def test_contexts_are_freed_with_their_tasks(heir):
     """A value that only a task's context had goes with the task."""
-    import weakref  # noqa: PLC0415
-
-    class Value:
-        pass
-
-    value = Value()
+    one = heir
+    value = Request()
     gone = weakref.ref(value)
     token = var.set(value)
     task = one.submit(lambda: None)
@@ -257,8 +394,9 @@ def test_contexts_are_freed_with_their_tasks(one):
     assert gone() is None
 
 
-def test_many_threads_keep_their_values_apart(pool):
+def test_many_threads_keep_their_values_apart(make_pool):
     """Each poster's values go to its own tasks."""
+    pool = make_pool(4, propagate_context=True)
     wrong = []
 
     def post(value):

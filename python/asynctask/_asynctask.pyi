@@ -95,7 +95,7 @@ class PoolBase:
         queue_size: int | None = None,
         on_full: Literal["block", "raise", "drop_newest", "drop_oldest", "caller_runs"]
         | None = None,
-        propagate_context: bool = True,
+        propagate_context: bool = False,
         nudge: bool = True,
         tiers: Sequence[tuple[Duration, int]] | None = None,
         clock: ManualClock | None = None,

@@ -70,7 +70,8 @@ class Bridge:
         self._items.append(item)
         if not self._armed:
             self._armed = True
-            self._loop.call_soon_threadsafe(self._drain)
+            # In a context of its own: what runs there must not keep that of whoever is first.
+            self._loop.call_soon_threadsafe(self._drain, context=Context())
 
     def _drain(self) -> None:
         self._armed = False
@@ -81,7 +82,7 @@ class Bridge:
         finally:  # Ctrl-C may come anywhere
             if items and not self._armed:
                 self._armed = True
-                self._loop.call_soon(self._drain)
+                self._loop.call_soon(self._drain, context=Context())
 
     def start(
         self,

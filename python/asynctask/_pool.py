@@ -76,8 +76,10 @@ class AsyncTaskPool(PoolBase, Executor):
             and goes in beyond the bound. ``"raise"``: `QueueFull`. ``"drop_newest"``,
             ``"drop_oldest"``: that task is cancelled. ``"caller_runs"``: the poster's
             thread runs it. Tasks whose deadline has come are never refused.
-        propagate_context: Whether callbacks see the `contextvars` of the poster; each
-            runs in a copy. Otherwise each runs in an empty context.
+        propagate_context: Whether callbacks see the `contextvars` of the poster, each run
+            in a copy of its own. By default each runs in an empty context: what the poster
+            keeps there, a database session or a request, is not shared with a task that
+            outlives it. Coroutine functions inherit in any case, as asyncio has it.
         nudge: Whether a due task asks a main thread that computes to let a worker have
             the GIL, instead of waiting the 5 ms of `sys.setswitchinterval` for it. Each
             time takes some 10 µs of the main thread's, at most 2,000 times a second. No

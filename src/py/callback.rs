@@ -230,8 +230,17 @@ fn is_empty(context: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyMapping_Size(context.as_ptr()) == 0 }
 }
 
+/// A context that has what another has, and goes its own way from there.
+pub(super) fn copy_context(py: Python<'_>, context: &Kept) -> PyResult<Kept> {
+    // SAFETY: attached, and the object is a context: ours, or one that was checked at posting. The
+    // result is a new reference, or null with an exception set.
+    let copy: Bound<'_, PyAny> =
+        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(context.as_ptr()))? };
+    Ok(copy.into())
+}
+
 /// A context with nothing in it.
-pub(super) fn new_context(py: Python<'_>) -> PyResult<Kept> {
+fn new_context(py: Python<'_>) -> PyResult<Kept> {
     // SAFETY: attached; the result is a new reference, or null with an exception set.
     let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New())? };
     Ok(context.into())

@@ -79,13 +79,14 @@ fn make(py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<Py<PoolBase>> {
 /// use; its queue holds 10,000 tasks, and a post that finds it full waits for room.
 ///
 /// Args:
-///     callback: Anything that can be called. It runs on a worker, in a copy of the poster's
-///         `contextvars`.
+///     callback: Anything that can be called. It runs on a worker, in an empty context of its own;
+///         a coroutine function runs on its loop, in a copy of the poster's, as asyncio has it.
 ///     options: At most one delay and one interval.
 ///     args: Positional arguments for the callback.
 ///     kwargs: Keyword arguments for the callback.
 ///     name: For logs; ``task-`` and a number by default.
-///     context: The `contextvars.Context` to run in, instead of a copy of the poster's.
+///     context: The `contextvars.Context` to run in; ``copy_context()`` for the poster's values.
+///         The runs of a series share it.
 ///     executor: A `concurrent.futures.Executor` that runs the callback when it is due. The
 ///         handle, its deadlines and its cancelling stay here.
 ///     loop: The event loop on which a coroutine function runs; the running one by default.

@@ -126,9 +126,12 @@ impl Job for PyJob {
             return Outcome::Value(py.None().into());
         };
         let outer = Outer::enter(self.0.bind(py));
-        let result = callback::in_context(py, call.context.as_ref(), || {
-            let kwargs = call.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
-            callback::call(call.callback.bind(py), call.args.bind(py), kwargs)
+        let result = self.own_context(py, call.context.as_ref()).and_then(|own| {
+            let context = own.as_ref().or(call.context.as_ref());
+            callback::in_context(py, context, || {
+                let kwargs = call.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
+                callback::call(call.callback.bind(py), call.args.bind(py), kwargs)
+            })
         });
         drop(outer);
         if base.engine.is_inherited() && CURRENT.get().is_null() && runner::is_worker() {
@@ -205,12 +208,20 @@ impl Job for PyJob {
 }
 
 impl PyJob {
+    /// The context of this run alone, if the runs of the task do not share the one they have.
+    fn own_context(&self, py: Python<'_>, context: Option<&Kept>) -> PyResult<Option<Kept>> {
+        context
+            .filter(|_| self.base().copies_context)
+            .map(|context| callback::copy_context(py, context))
+            .transpose()
+    }
+
     /// Starts a run that goes on elsewhere. The callback of a series stays with the task meanwhile.
     fn call_elsewhere(&self, py: Python<'_>) -> Outcome<Kept, PyErr> {
         let task = self.0.bind(py);
         let start = || {
             let mut once = None;
-            let (starter, args) = {
+            let (starter, callback, args, kwargs, context) = {
                 let mut body = lock(&self.base().body);
                 let Body {
                     stage: Stage::Call(call),
@@ -223,21 +234,29 @@ impl PyJob {
                     return Ok(false);
                 };
                 extras.away = true;
-                let args = (
-                    task.clone(),
+                let call = (
+                    place.starter.clone_ref(py),
                     call.callback.clone_ref(py),
                     call.args.clone_ref(py),
                     call.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
                     call.context.as_ref().map(|context| context.clone_ref(py)),
                 );
-                let starter = place.starter.clone_ref(py);
                 if !self.base().task.view().is_series() {
                     // Whatever a coroutine function holds, its loop for one, is not the handle's.
                     once = Some(std::mem::replace(&mut body.stage, Stage::Empty));
                 }
-                (starter, args)
+                call
             };
             drop(once);
+            let context = context.map(Kept::from);
+            let context = self.own_context(py, context.as_ref())?.or(context);
+            let args = (
+                task,
+                callback,
+                args,
+                kwargs,
+                context.as_ref().map(|context| context.bind(py)),
+            );
             let start = starter.bind(py).getattr("start")?;
             drop(Kept::from(callback::call(
                 &start,

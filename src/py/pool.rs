@@ -151,9 +151,10 @@ impl PoolBase {
         };
         let kwargs = extra.kwargs.map(checked_kwargs).transpose()?;
         let name = extra.name.map(checked_name).transpose()?;
+        let place = self.place(callback, extra.executor, extra.event_loop)?;
         let context = match extra.context {
-            Some(context) => Some(checked_context(context)?),
-            None => self.capture_context(py)?,
+            Some(context) => Some(checked_context(context, place.as_ref())?),
+            None => self.capture_context(py, place.as_ref())?,
         };
         let call = Call {
             callback: callback.clone().into(),
@@ -161,8 +162,8 @@ impl PoolBase {
             kwargs: kwargs.map(Kept::from),
             context,
         };
-        let place = self.place(callback, extra.executor, extra.event_loop)?;
-        self.start(py, &plan, Some(call), name, place)
+        let is_given = extra.context.is_some();
+        self.start(py, &plan, Some(call), name, place, is_given)
     }
 
     /// Who runs `callback`, if not a worker.
@@ -185,6 +186,7 @@ impl PoolBase {
             return Ok(Some(Place {
                 starter: Hooks::on_executor(py, executor)?.into(),
                 is_awaited: true,
+                is_loop: false,
             }));
         }
         if is_coroutine_function {
@@ -192,6 +194,7 @@ impl PoolBase {
             return Ok(Some(Place {
                 starter: starter.into(),
                 is_awaited: false,
+                is_loop: true,
             }));
         }
         if event_loop.is_some() {
@@ -204,17 +207,19 @@ impl PoolBase {
         Ok(default.map(|place| Place {
             starter: place.clone_ref(py).into(),
             is_awaited: true,
+            is_loop: false,
         }))
     }
 
-    /// Posts what the checked arguments say.
+    /// Posts what the checked arguments say. `is_given`: the context of `call` is the caller's own.
     fn start<'py>(
         &self,
         py: Python<'py>,
         plan: &Plan,
-        mut call: Option<Call>,
+        call: Option<Call>,
         name: Option<Py<PyString>>,
         place: Option<Place>,
+        is_given: bool,
     ) -> PyResult<Bound<'py, TaskBase>> {
         let works = self.works(py);
         check_usable(&works.runner)?;
@@ -224,18 +229,11 @@ impl PoolBase {
             && plan.delay.is_none_or(|delay| delay.is_zero())
             && call.is_some()
         {
-            let task = new_task(py, engine, Task::one_shot(), call, name, place)?;
+            let task = new_task(py, engine, Task::one_shot(), call, name, place, false)?;
             post_now(&task)?;
             return Ok(task);
         }
-        if plan.interval.is_some()
-            && self.propagate_context
-            && let Some(call) = &mut call
-            && call.context.is_none()
-        {
-            // One for all runs, as with a context that has something in it.
-            call.context = Some(callback::new_context(py)?);
-        }
+        let copies_context = plan.interval.is_some() && !is_given;
         let now = engine.now();
         let task = match (&plan.interval, &call) {
             (None, None) => Task::bare(),
@@ -250,7 +248,7 @@ impl PoolBase {
             }
         };
         let deadline = now.saturating_add(nanos(plan.delay.unwrap_or_default()));
-        let task = new_task(py, engine, task, call, name, place)?;
+        let task = new_task(py, engine, task, call, name, place, copies_context)?;
         let job = PyJob(task.clone().into());
         task.get()
             .engine
@@ -280,32 +278,40 @@ impl PoolBase {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, TaskBase>> {
         let py = callback.py();
-        let call = self.call(callback, args, kwargs)?;
-        let place = self.place(callback, None, None)?;
+        let (call, place) = self.call(callback, args, kwargs)?;
         let works = self.works(py);
         check_usable(&works.runner)?;
         let engine = Arc::clone(&works.engine);
-        new_task(py, engine, Task::one_shot(), Some(call), None, place)
+        new_task(py, engine, Task::one_shot(), Some(call), None, place, false)
     }
 
+    /// What is to be called, and who calls it, if not a worker.
     fn call<'py>(
         &self,
         callback: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Call> {
+    ) -> PyResult<(Call, Option<Place>)> {
         // `fn`, because that is what `Executor` calls it.
         convert::callable("fn", callback)?;
-        Ok(Call {
+        let place = self.place(callback, None, None)?;
+        let call = Call {
             callback: callback.clone().into(),
             args: args.clone().into(),
             kwargs: kwargs.map(|kwargs| kwargs.clone().into()),
-            context: self.capture_context(callback.py())?,
-        })
+            context: self.capture_context(callback.py(), place.as_ref())?,
+        };
+        Ok((call, place))
     }
 
-    fn capture_context(&self, py: Python<'_>) -> PyResult<Option<Kept>> {
-        if self.propagate_context {
+    /// What the runs of a task see of its poster's context; `None`: nothing.
+    fn capture_context(&self, py: Python<'_>, place: Option<&Place>) -> PyResult<Option<Kept>> {
+        let inherits = match place {
+            None => self.propagate_context,
+            // As with `asyncio.create_task`; and an executor's threads have contexts of their own.
+            Some(place) => place.is_loop,
+        };
+        if inherits {
             callback::capture_context(py)
         } else {
             Ok(None)
@@ -411,7 +417,7 @@ impl PoolBase {
     #[new]
     #[pyo3(signature = (max_workers=None, thread_name_prefix=None, initializer=None, initargs=None,
                         *, min_workers=None, idle_timeout=None, queue_size=None, on_full=None,
-                        propagate_context=true, nudge=true, tiers=None, clock=None,
+                        propagate_context=false, nudge=true, tiers=None, clock=None,
                         executor=None))]
     #[expect(
         clippy::too_many_arguments,
@@ -536,9 +542,8 @@ impl PoolBase {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        let call = self.call(r#fn, args, kwargs)?;
-        let place = self.place(r#fn, None, None)?;
-        self.start(r#fn.py(), &Plan::default(), Some(call), None, place)
+        let (call, place) = self.call(r#fn, args, kwargs)?;
+        self.start(r#fn.py(), &Plan::default(), Some(call), None, place, false)
     }
 
     /// `submit` for each tuple of arguments, in batches.
@@ -678,6 +683,7 @@ impl PoolBase {
             None,
             None,
             None,
+            false,
         )
     }
 
@@ -689,12 +695,18 @@ impl PoolBase {
     ) -> PyResult<Bound<'py, TaskBase>> {
         let py = callback.py();
         let delay = convert::duration("delay", delay, Least::Zero)?;
-        let call = self.call(callback, &PyTuple::empty(py), None)?;
+        convert::callable("callback", callback)?;
+        let call = Call {
+            callback: callback.clone().into(),
+            args: PyTuple::empty(py).into(),
+            kwargs: None,
+            context: None,
+        };
         let works = self.works(py);
         check_usable(&works.runner)?;
         let engine = Arc::clone(&works.engine);
         let deadline = engine.now().saturating_add(nanos(delay));
-        let task = new_task(py, engine, Task::urgent(), Some(call), None, None)?;
+        let task = new_task(py, engine, Task::urgent(), Some(call), None, None, false)?;
         let job = PyJob(task.clone().into());
         task.get()
             .engine
@@ -710,7 +722,7 @@ impl PoolBase {
         py: Python<'py>,
         options: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        self.start(py, &Plan::of(options)?, None, None, None)
+        self.start(py, &Plan::of(options)?, None, None, None, false)
     }
 
     /// Change the most workers at a time. A worker beyond the new limit leaves after its task.
@@ -785,14 +797,14 @@ impl PoolBase {
     ) -> PyResult<Bound<'py, TaskBase>> {
         let py = callback.py();
         convert::callable("callback", callback)?;
+        let place = self.place(callback, None, None)?;
         let call = Call {
             callback: callback.clone().into(),
             args: PyTuple::empty(py).into(),
             kwargs: None,
-            context: self.capture_context(py)?,
+            context: self.capture_context(py, place.as_ref())?,
         };
-        let place = self.place(callback, None, None)?;
-        self.start(py, plan, Some(call), None, place)
+        self.start(py, plan, Some(call), None, place, false)
     }
 }
 
@@ -864,10 +876,16 @@ fn checked_name(name: &Bound<'_, PyAny>) -> PyResult<Py<PyString>> {
     Ok(name.clone().unbind())
 }
 
-fn checked_context(context: &Bound<'_, PyAny>) -> PyResult<Kept> {
+fn checked_context(context: &Bound<'_, PyAny>, place: Option<&Place>) -> PyResult<Kept> {
     if !context.is_instance_of::<PyContext>() {
         return Err(PyTypeError::new_err(format!(
             "context must be a contextvars.Context, not {}",
+            convert::repr(context)
+        )));
+    }
+    if place.is_some_and(|place| !place.is_loop) {
+        return Err(PyTypeError::new_err(format!(
+            "context must not be given with an executor, which it cannot follow to, but it is {}",
             convert::repr(context)
         )));
     }

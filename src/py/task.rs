@@ -38,7 +38,8 @@ pub(super) struct Call {
     pub(super) callback: Kept,
     pub(super) args: Kept<PyTuple>,
     pub(super) kwargs: Option<Kept<PyDict>>,
-    /// `None`: a fresh context for each run.
+    /// Shared by all runs, or copied for each, as [`TaskBase::copies_context`] says. `None`: a fresh
+    /// one for each.
     pub(super) context: Option<Kept>,
 }
 
@@ -82,6 +83,8 @@ pub(super) struct Place {
     pub(super) starter: Kept,
     /// Whether the pool's shutdown waits for the run. A loop's may need the very thread that waits.
     pub(super) is_awaited: bool,
+    /// Whether it is an event loop, whose tasks see the context of who makes them.
+    pub(super) is_loop: bool,
 }
 
 pub(super) struct Body {
@@ -101,6 +104,8 @@ pub(crate) struct TaskBase {
     pub(super) seen: AtomicBool,
     /// It has a [`Place`] that is awaited.
     pub(super) is_handed_over: bool,
+    /// Each run of the series has a copy of its context.
+    pub(super) copies_context: bool,
 }
 
 /// Makes a handle.
@@ -111,6 +116,7 @@ pub(super) fn new_task(
     call: Option<Call>,
     name: Option<Py<PyString>>,
     place: Option<Place>,
+    copies_context: bool,
 ) -> PyResult<Bound<'_, TaskBase>> {
     let is_handed_over = place.as_ref().is_some_and(|place| place.is_awaited);
     let extras = (name.is_some() || place.is_some()).then(|| {
@@ -124,6 +130,7 @@ pub(super) fn new_task(
         task,
         engine,
         is_handed_over,
+        copies_context,
         number: AtomicU64::new(0),
         body: Mutex::new(Body {
             stage: call.map_or(Stage::Empty, Stage::Call),

@@ -71,7 +71,7 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "chunksize of 0": Difference(None, ValueError, "refused, as by ProcessPoolExecutor"),
     "context of a callback": Difference(
-        "the worker's", "the poster's", "contextvars follow the task"
+        "the worker's", "its own", "what one callback sets is not seen by the next"
     ),
     "wait in a callback for a task behind it": Difference(
         TimeoutError, "result", "a wait in a callback never deadlocks the pool"
