@@ -409,7 +409,7 @@ fn report_stall_of_a_post() {
             let over = if due == 0 {
                 posts.len() == 20_000
             } else {
-                posts.len() % 64 == 0 && scheduler.stats().pending_timers == posts.len()
+                posts.len().is_multiple_of(64) && scheduler.stats().pending_timers == posts.len()
             };
             if over {
                 break;

@@ -5,7 +5,8 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -23,9 +24,9 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// sleeping does not get there, because only a call moves this clock.
     fn instant_of(&self, deadline: Nanos) -> Option<Instant>;
 
-    /// Asks for a wake-up whenever the clock is moved by hand. A clock that moves by itself
-    /// ignores it.
-    fn subscribe(&self, _sleeper: Arc<dyn Wake>) {}
+    /// Asks for a wake-up whenever the clock is moved by hand, for as long as `sleeper` lives. A clock
+    /// that moves by itself ignores it.
+    fn subscribe(&self, _sleeper: Weak<dyn Wake>) {}
 
     /// Makes [`Manual::run_for`] wait for `party` at each step. A clock that moves by itself
     /// ignores it.
@@ -43,6 +44,20 @@ pub trait Settle: Send + Sync {
         reason = "there is nothing to say but: not yet"
     )]
     fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()>;
+}
+
+/// What `ask` learns from a clock; `None` if it panicked.
+///
+/// A clock is a user's code. Where a task would be left without its end, or the wheel without its
+/// thread, its panic, which the panic hook has reported, must not get through.
+pub(crate) fn asked<R>(ask: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(ask)) {
+        Ok(answer) => Some(answer),
+        Err(payload) => {
+            std::mem::forget(payload); // to drop it may panic too
+            None
+        }
+    }
 }
 
 /// The system's monotonic clock: it stands still in a suspend and ignores changes of the date.
@@ -89,7 +104,7 @@ impl Clock for Monotonic {
 /// ```
 pub struct Manual {
     now: AtomicU64,
-    sleepers: Mutex<Vec<Arc<dyn Wake>>>,
+    sleepers: Mutex<Vec<Weak<dyn Wake>>>,
     parties: Mutex<Vec<Weak<dyn Settle>>>,
 }
 
@@ -112,7 +127,10 @@ impl Manual {
     pub fn advance_to(&self, instant: Nanos) {
         // Release and Acquire: who sees the new time sees what was done before it was set.
         self.now.fetch_max(instant, Ordering::Release);
-        let sleepers: Vec<_> = lock(&self.sleepers).clone();
+        let sleepers: Vec<_> = {
+            let sleepers = lock(&self.sleepers);
+            sleepers.iter().filter_map(Weak::upgrade).collect()
+        };
         for sleeper in sleepers {
             sleeper.wake();
         }
@@ -158,8 +176,7 @@ impl Manual {
         let mut looked = Instant::now();
         loop {
             let parties: Vec<_> = {
-                let mut parties = lock(&self.parties);
-                parties.retain(|party| party.strong_count() > 0);
+                let parties = lock(&self.parties);
                 parties.iter().filter_map(Weak::upgrade).collect()
             };
             let now = self.now();
@@ -209,13 +226,19 @@ impl Clock for Manual {
         None
     }
 
-    fn subscribe(&self, sleeper: Arc<dyn Wake>) {
-        lock(&self.sleepers).push(sleeper);
+    fn subscribe(&self, sleeper: Weak<dyn Wake>) {
+        push_live(&mut lock(&self.sleepers), sleeper);
     }
 
     fn attend(&self, party: Weak<dyn Settle>) {
-        lock(&self.parties).push(party);
+        push_live(&mut lock(&self.parties), party);
     }
+}
+
+/// Adds to a list, and takes those off it that are gone: a clock may outlive any number of engines.
+fn push_live<T: ?Sized>(list: &mut Vec<Weak<T>>, one: Weak<T>) {
+    list.retain(|other| other.strong_count() > 0);
+    list.push(one);
 }
 
 /// A duration in nanoseconds; what does not fit is 584 years and treated as never.
@@ -225,6 +248,8 @@ pub fn nanos(duration: Duration) -> Nanos {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -233,6 +258,38 @@ mod tests {
         clock.advance_to(7);
         clock.advance_to(3);
         assert_eq!(clock.now(), 7);
+    }
+
+    #[test]
+    fn a_manual_clock_forgets_who_is_gone() {
+        struct Party;
+
+        impl Settle for Party {
+            fn settled(&self, _now: Nanos) -> Result<Option<Nanos>, ()> {
+                Ok(None)
+            }
+        }
+
+        let clock = Manual::new();
+        let (sleeper, party) = (Arc::new(Parker::new()), Arc::new(Party));
+        let both = || {
+            let (sleeper, party) = (Arc::downgrade(&sleeper), Arc::downgrade(&party));
+            (sleeper as Weak<dyn Wake>, party as Weak<dyn Settle>)
+        };
+        let (kept_sleeper, kept_party) = both();
+        clock.subscribe(kept_sleeper);
+        clock.attend(kept_party);
+        for _ in 0..100 {
+            let sleeper: Weak<Parker> = Arc::downgrade(&Arc::new(Parker::new()));
+            let party: Weak<Party> = Arc::downgrade(&Arc::new(Party));
+            clock.subscribe(sleeper);
+            clock.attend(party);
+        }
+        // The last one of each is found out at the next call.
+        assert_eq!(lock(&clock.sleepers).len(), 2);
+        assert_eq!(lock(&clock.parties).len(), 2);
+        clock.advance_to(1);
+        assert_eq!(sleeper.park(None), Parked::Notified);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-use crate::clock::{Clock, Monotonic, Nanos, Settle};
+use crate::clock::{Clock, Monotonic, Nanos, Settle, asked};
 use crate::error::Error;
 use crate::fork::Birth;
 use crate::pool::{Pool, PoolCounts, PoolOptions, Refused, Runner};
@@ -162,6 +162,8 @@ struct Counters {
     dropped: AtomicU64,
     skipped_runs: AtomicU64,
     missed_runs: AtomicU64,
+    /// When something was last due; no count, but written where they are.
+    last_due: AtomicU64,
 }
 
 /// Adds to a counter. Relaxed: counts order nothing.
@@ -310,6 +312,13 @@ impl<J: Job> Engine<J> {
     /// The present, on this engine's clock.
     pub fn now(&self) -> Nanos {
         self.clock.now()
+    }
+
+    /// The present, for a run that has to go on whatever the clock does: where reading it panics, it
+    /// stands where the timer has seen it.
+    fn present(&self) -> Nanos {
+        // Relaxed: a stand-in, in order with nothing.
+        asked(|| self.clock.now()).unwrap_or_else(|| self.counters.last_due.load(Ordering::Relaxed))
     }
 
     /// Whether this process is a fork of the one that made the engine. Nothing else of the engine
@@ -640,16 +649,8 @@ impl<J: Job> Engine<J> {
 
 impl<J: Job> Settle for Engine<J> {
     fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
-        // The pool twice: what the timer hands over between two looks is seen by the second.
-        if !self.pool.is_quiet() {
-            return Err(());
-        }
-        let next = self.timer.settled_expiry(now)?;
-        if self.pool.is_quiet() && self.away.is_empty() {
-            Ok(next)
-        } else {
-            Err(())
-        }
+        let is_quiet = || self.pool.is_quiet() && self.away.is_empty();
+        settled_at_once(|| self.timer.settled(now), is_quiet).map(|(_, next)| next)
     }
 }
 
@@ -659,6 +660,23 @@ impl<J: Job> fmt::Debug for Engine<J> {
             .field("pool", &self.pool)
             .field("timer", &self.timer)
             .finish_non_exhaustive()
+    }
+}
+
+/// What the timer says, if it was true while the pool was quiet.
+///
+/// A task goes from the wheel to the pool and back, so no one look sees where it is. The timer is
+/// looked at twice, and the pool in between: if nothing has come to the wheel or gone from it, then
+/// what the pool had none of is on the wheel, and has been counted there.
+fn settled_at_once<S: PartialEq>(
+    timer: impl Fn() -> Result<S, ()>,
+    is_quiet: impl Fn() -> bool,
+) -> Result<S, ()> {
+    let before = timer()?;
+    if is_quiet() && timer()? == before {
+        Ok(before)
+    } else {
+        Err(())
     }
 }
 
@@ -701,7 +719,7 @@ fn run_started<J: Job>(job: J, token: J::Token<'_>, wakes: &mut Wakes) {
     let task = job.task();
     let is_series = task.view().is_series();
     if is_series {
-        task.begin_run(job.engine().now());
+        task.begin_run(job.engine().present());
     }
     let is_handed_over = job.is_handed_over();
     if is_handed_over {
@@ -759,7 +777,7 @@ fn end_series_run<J: Job>(
     let engine = Arc::clone(job.engine());
     let handle = job.share(token);
     let task = handle.task();
-    let (now, failed) = (engine.now(), result.is_err());
+    let (now, failed) = (engine.present(), result.is_err());
     let back = engine.timer.insert(
         job,
         |job| job.task().end_run(now, failed),
@@ -841,6 +859,7 @@ impl<J: Job> Sink<J> for DueSink<J> {
         /// When the system has no thread to spare, a due task asks again after this.
         const RETRY: Nanos = 10_000_000;
 
+        self.counters.last_due.store(now, Ordering::Relaxed);
         let mut jobs = Vec::with_capacity(due.len());
         let (mut urgent, mut over) = (Vec::new(), Vec::new());
         for due in due.drain(..) {
@@ -896,5 +915,54 @@ pub fn reached(view: View, runs: u64) -> Result<(), Error> {
         Err(Error::Cancelled)
     } else {
         Err(Error::Ended { runs: view.runs() })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_moved_by_hand_never_takes_a_task_on_its_way_for_none() {
+        /// Where a series is from one tick to the next.
+        #[derive(Clone, Copy)]
+        enum At {
+            Wheel(u64, Nanos),
+            InFlight,
+            InPool,
+        }
+        use At::{InFlight, InPool, Wheel};
+
+        let way = [
+            Wheel(0, 5),
+            InFlight,
+            InPool,
+            InPool,
+            Wheel(3, 15),
+            Wheel(3, 15),
+        ];
+        // Whatever happens between the looks, and before and after them: each look is one step
+        // further along, or several.
+        for steps in 0..way.len().pow(3) {
+            let skip = [steps % 6, steps / 6 % 6, steps / 36];
+            let (looks, at) = (Cell::new(0), Cell::new(0));
+            let look = || {
+                at.set((at.get() + skip[looks.get()]).min(way.len() - 1));
+                looks.set(looks.get() + 1);
+                way[at.get()]
+            };
+            let timer = || match look() {
+                Wheel(_, next) if next <= 5 => Err(()),
+                Wheel(moves, next) => Ok((moves, Some(next))),
+                InFlight => Err(()),
+                InPool => Ok((2, None)),
+            };
+            let is_quiet = || !matches!(look(), InPool);
+            if let Ok((_, next)) = settled_at_once(timer, is_quiet) {
+                assert_eq!(next, Some(15), "steps {skip:?}");
+            }
+        }
     }
 }

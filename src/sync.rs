@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -33,6 +33,18 @@ pub(crate) use std::thread;
 /// turn one bug into a dead pool.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks `mutex` if nobody holds it, poisoned or not; see [`lock`]. `None` if somebody does.
+///
+/// The error of a poisoned `try_lock` owns the guard: who takes it for "busy" and locks again waits
+/// for itself.
+pub(crate) fn try_lock<T: ?Sized>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Waits on `condvar`, whether its mutex is poisoned or not; see [`lock`].
@@ -364,6 +376,20 @@ mod tests {
         parker.unpark();
         let past = Instant::now().checked_sub(Duration::from_secs(1));
         assert_eq!(parker.park(past), Parked::Notified);
+    }
+
+    #[test]
+    fn a_poisoned_lock_is_taken_like_any_other() {
+        let mutex = Mutex::new(1);
+        let poisoned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _guard = lock(&mutex);
+            panic!("with the lock held");
+        }));
+        assert!(poisoned.is_err() && mutex.is_poisoned());
+        let guard = try_lock(&mutex).expect("nobody holds it");
+        assert!(try_lock(&mutex).is_none(), "somebody holds it");
+        drop(guard);
+        assert_eq!(*lock(&mutex), 1);
     }
 
     #[test]

@@ -26,14 +26,15 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::clock::{Clock, Nanos};
+use crate::clock::{Clock, Nanos, asked};
 use crate::error::Error;
 use crate::pool::Refused;
 use crate::sync::{
-    AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Parked, Parker, lock, thread, wait,
+    AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Parked, Parker, Wake, lock, thread, try_lock,
+    wait,
 };
 use crate::wheel::{Due, Key, Tiers, Wheel};
 
@@ -48,6 +49,9 @@ const BATCH: usize = 256;
 /// 47 µs in six runs of seven. Spinning instead of yielding left 0.05 to 10 ms: the one who waits
 /// may need this very processor.
 const COURTESY: Duration = Duration::from_micros(50);
+
+/// A clock that panicked is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The `armed` of a thread that is at work, and needs no wake-up.
 const AT_WORK: Nanos = 0;
@@ -94,12 +98,17 @@ struct State<T> {
     has_thread: bool,
     /// Items are on their way from the wheel to the sink.
     in_flight: bool,
+    /// How many times items have come or gone.
+    moves: u64,
     open: bool,
 }
 
 impl<T: Send + 'static> Timer<T> {
     /// A timer without a thread; it comes with the first item, and leaves when the wheel has been
     /// empty for `idle_timeout`.
+    ///
+    /// # Panics
+    /// If `thread_name` contains NUL, which no thread's name may.
     pub fn new(
         tiers: &Tiers,
         clock: Arc<dyn Clock>,
@@ -107,13 +116,19 @@ impl<T: Send + 'static> Timer<T> {
         idle_timeout: Duration,
         thread_name: String,
     ) -> Self {
+        assert!(
+            !thread_name.contains('\0'),
+            "thread_name must not contain NUL: {thread_name:?}"
+        );
         let parker = Arc::new(Parker::new());
-        clock.subscribe(Arc::<Parker>::clone(&parker));
+        let sleeper: Weak<Parker> = Arc::downgrade(&parker);
+        clock.subscribe(sleeper as Weak<dyn Wake>);
         let state = State {
             wheel: Wheel::new(tiers, clock.now()),
             armed: AT_WORK,
             has_thread: false,
             in_flight: false,
+            moves: 0,
             open: true,
         };
         let shared = Shared {
@@ -163,6 +178,7 @@ impl<T: Send + 'static> Timer<T> {
         let Some(deadline) = deadline(&item) else {
             return Ok(Some(item));
         };
+        state.moves += 1;
         let key = state.wheel.insert(deadline, item);
         if !state.wheel.get(key).is_some_and(|item| admit(item, key)) {
             return Ok(state.wheel.remove(key));
@@ -178,6 +194,7 @@ impl<T: Send + 'static> Timer<T> {
     /// Takes an item off the wheel; `key` is called under the lock. `None`: it is not there.
     pub fn remove(&self, key: impl FnOnce() -> Option<Key>) -> Option<T> {
         let mut state = self.shared.lock();
+        state.moves += 1;
         key().and_then(|key| state.wheel.remove(key))
     }
 
@@ -190,6 +207,7 @@ impl<T: Send + 'static> Timer<T> {
         then: impl FnOnce(bool) -> bool,
     ) -> bool {
         let mut state = self.shared.lock();
+        state.moves += 1;
         let moved = key().is_some_and(|key| state.wheel.reschedule(key, deadline));
         let answer = then(moved);
         let wake = moved && state.arm(deadline);
@@ -222,15 +240,15 @@ impl<T: Send + 'static> Timer<T> {
         self.len() == 0
     }
 
-    /// The earliest deadline, when nothing is due and nothing is on its way to the sink; used with
-    /// a clock that is moved by hand.
-    pub(crate) fn settled_expiry(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
+    /// When nothing is due and nothing is on its way to the sink: how many times items have come or
+    /// gone, and the earliest deadline. Used with a clock that is moved by hand.
+    pub(crate) fn settled(&self, now: Nanos) -> Result<(u64, Option<Nanos>), ()> {
         let state = self.shared.lock();
         let next = state.wheel.next_expiry();
         if state.in_flight || next.is_some_and(|next| next <= now) {
             Err(())
         } else {
-            Ok(next)
+            Ok((state.moves, next))
         }
     }
 
@@ -282,9 +300,9 @@ impl<T: Send + 'static> Shared<T> {
     /// The lock, for everyone but the timer thread.
     #[inline]
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        match self.state.try_lock() {
-            Ok(state) => state,
-            Err(_) => self.wait_for_lock(),
+        match try_lock(&self.state) {
+            Some(state) => state,
+            None => self.wait_for_lock(),
         }
     }
 
@@ -313,19 +331,24 @@ impl<T: Send + 'static> Shared<T> {
         ask_for_exact_wake_ups();
         let mut due = Vec::with_capacity(BATCH);
         let mut again = Vec::new();
+        let mut latest = 0;
         loop {
             self.give_way();
+            // Read after waking: no item is ever early. And before the lock: a clock is a user's code.
+            let read = asked(|| self.clock.now());
+            let now = read.unwrap_or(latest);
+            latest = now;
             let mut state = lock(&self.state);
             if !state.open {
                 state.has_thread = false;
                 return;
             }
-            // AT WORK. `now` is read after waking, under the lock: no item is ever early.
+            // AT WORK
             state.armed = AT_WORK;
-            let now = self.clock.now();
             let more = state.wheel.advance(now, BATCH, &mut due);
             if !due.is_empty() {
                 state.in_flight = true;
+                state.moves += 1;
                 drop(state);
                 self.sink.due(now, &mut due, &mut again);
                 debug_assert!(due.is_empty(), "the sink left {} items", due.len());
@@ -340,7 +363,9 @@ impl<T: Send + 'static> Shared<T> {
             state.armed = next.unwrap_or(ASLEEP);
             drop(state);
             let wake_at = match next {
-                Some(deadline) => self.clock.instant_of(deadline),
+                Some(deadline) => asked(|| self.clock.instant_of(deadline))
+                    .filter(|_| read.is_some())
+                    .unwrap_or_else(|| Instant::now().checked_add(ASK_AGAIN)),
                 None => Instant::now().checked_add(self.idle_timeout),
             };
             let parked = loop {
@@ -362,6 +387,7 @@ impl<T: Send + 'static> Shared<T> {
     fn put_back(&self, again: &mut Vec<(Nanos, T)>) {
         let mut refused = Vec::new();
         let mut state = lock(&self.state);
+        state.moves += 1;
         for (deadline, item) in again.drain(..) {
             let key = state.wheel.insert(deadline, item);
             let admit = state.open
@@ -531,6 +557,86 @@ mod tests {
         assert_eq!(timer.insert(1, |_| Some(5), |_, _| false).unwrap(), Some(1));
         assert_eq!(timer.insert(2, |_| None, |_, _| true).unwrap(), Some(2));
         assert!(timer.is_empty());
+    }
+
+    #[test]
+    fn a_poisoned_lock_is_no_reason_to_wait_for_ever() {
+        let (timer, due) = timer(Arc::new(Monotonic::new()));
+        let poisoned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            timer.insert(0, |_| panic!("under the lock"), |_, _| true)
+        }));
+        assert!(poisoned.is_err() && timer.shared.state.is_poisoned());
+        insert(&timer, 1, 1);
+        assert_eq!(due.recv_timeout(PATIENCE), Ok((1, 1)));
+        assert!(timer.close().is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "thread_name must not contain NUL: \"t\\0\"")]
+    fn a_name_that_no_thread_can_have_is_refused() {
+        let (sender, _due) = unbounded();
+        let (clock, sink) = (Arc::new(Manual::new()), Box::new(Collect(sender)));
+        let idle = Duration::ZERO;
+        let _ = Timer::new(&Tiers::default(), clock, sink, idle, "t\0".to_owned());
+    }
+
+    /// A clock that panics while it is told to.
+    #[derive(Debug)]
+    struct Broken {
+        clock: Manual,
+        panicking: std::sync::atomic::AtomicBool,
+        panics: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Broken {
+        fn check(&self) {
+            use std::sync::atomic::Ordering::SeqCst;
+            if self.panicking.load(SeqCst) {
+                self.panics.fetch_add(1, SeqCst);
+                // Without the panic hook's report.
+                std::panic::resume_unwind(Box::new("no time"));
+            }
+        }
+    }
+
+    impl Clock for Broken {
+        fn now(&self) -> Nanos {
+            self.check();
+            self.clock.now()
+        }
+
+        fn instant_of(&self, deadline: Nanos) -> Option<Instant> {
+            self.check();
+            self.clock.instant_of(deadline)
+        }
+
+        fn subscribe(&self, sleeper: Weak<dyn Wake>) {
+            self.clock.subscribe(sleeper);
+        }
+    }
+
+    #[test]
+    fn the_thread_outlives_a_clock_that_panics() {
+        use std::sync::atomic::Ordering::SeqCst;
+
+        let clock = Arc::new(Broken {
+            clock: Manual::new(),
+            panicking: false.into(),
+            panics: 0.into(),
+        });
+        let (timer, due) = timer(Arc::<Broken>::clone(&clock));
+        insert(&timer, 5 * MS, 1);
+        clock.panicking.store(true, SeqCst);
+        insert(&timer, 4 * MS, 2);
+        clock.clock.advance_to(5 * MS);
+        let pause = Parker::new();
+        while clock.panics.load(SeqCst) < 3 {
+            pause.park(Some(Instant::now() + Duration::from_millis(1)));
+        }
+        assert_eq!(timer.len(), 2);
+        clock.panicking.store(false, SeqCst);
+        assert_eq!(due.recv_timeout(PATIENCE), Ok((4 * MS, 2)));
+        assert_eq!(due.recv_timeout(PATIENCE), Ok((5 * MS, 1)));
     }
 
     #[test]

@@ -464,12 +464,13 @@ impl<T> Wheel<T> {
     /// The live entry of an item that was due at `deadline` has died.
     #[inline]
     fn bury(&mut self, deadline: u64) {
-        if let Some(open) = &mut self.open {
-            if open.start <= deadline && deadline <= open.last {
-                open.filter = true;
-                self.near.suspect();
-                return;
-            }
+        if let Some(open) = &mut self.open
+            && open.start <= deadline
+            && deadline <= open.last
+        {
+            open.filter = true;
+            self.near.suspect();
+            return;
         }
         let slab = &self.slab;
         match self.spot(deadline) {

@@ -27,7 +27,7 @@ use super::job::{PyJob, call_done_callback, current, is_in_run};
 use crate::clock::nanos;
 use crate::engine::{self, Engine, Outcome};
 use crate::error::Error;
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, lock, try_lock};
 use crate::task::{Cancel, Goal, Phase, Task, View};
 
 /// Gives each unnamed task that is asked for its name a number.
@@ -816,7 +816,7 @@ impl TaskBase {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Never held while Python runs, so only a thread that is about to let go can hold it; what
         // it holds is then reachable from that thread as well.
-        let Ok(body) = self.body.try_lock() else {
+        let Some(body) = try_lock(&self.body) else {
             return Ok(());
         };
         match &body.stage {

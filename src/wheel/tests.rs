@@ -630,6 +630,25 @@ fn a_late_crowd_gives_its_memory_back() {
 }
 
 #[test]
+fn what_is_cancelled_in_the_current_tick_leaves_no_trail_behind_what_is_not() {
+    let mut wheel = wheel();
+    wheel.insert(1, 0); // stays first: nothing behind it comes to the front
+    for item in 0..100_000 {
+        let key = wheel.insert(2 + item % 1_000, item);
+        assert!(wheel.remove(key).is_some());
+    }
+    wheel.check();
+    let entries = wheel.near.entries().count();
+    assert!(entries <= 2 * 1_024, "{entries} entries for one item");
+    assert!(
+        wheel.near.capacity() <= 8 * 1_024,
+        "near keeps {}",
+        wheel.near.capacity()
+    );
+    assert_eq!(wheel.next_expiry(), Some(1));
+}
+
+#[test]
 fn cancelling_from_the_back_sweeps_as_well() {
     let mut wheel = wheel();
     let keys: Vec<Key> = (0..20_000)

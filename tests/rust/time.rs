@@ -2,14 +2,15 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use asynctask::clock::{Clock, Manual};
 use asynctask::engine::{Engine, Job, Outcome, run};
 use asynctask::pool::{PoolOptions, Runner, Worker};
 use asynctask::series::{Missed, Overlap, Series, Timing};
+use asynctask::sync::Wake;
 use asynctask::task::{Cancel, Goal, Phase, Task};
 use asynctask::{Error, Every, Handle, Options, Scheduler};
 use crossbeam_channel::Receiver;
@@ -901,6 +902,63 @@ fn one_clock_moves_two_schedulers_in_step() {
     assert!(order.try_iter().eq(1..=4));
     first.shutdown();
     second.shutdown();
+}
+
+/// A clock that panics while it is told to.
+#[derive(Debug, Default)]
+struct Broken {
+    clock: Manual,
+    panicking: std::sync::atomic::AtomicBool,
+}
+
+impl Clock for Broken {
+    fn now(&self) -> u64 {
+        if self.panicking.load(Ordering::SeqCst) {
+            std::panic::resume_unwind(Box::new("no time")); // without the panic hook's report
+        }
+        self.clock.now()
+    }
+
+    fn instant_of(&self, deadline: u64) -> Option<Instant> {
+        self.clock.instant_of(deadline)
+    }
+
+    fn subscribe(&self, sleeper: Weak<dyn Wake>) {
+        self.clock.subscribe(sleeper);
+    }
+}
+
+#[test]
+fn a_clock_that_panics_leaves_no_task_without_its_end() {
+    let clock = Arc::new(Broken::default());
+    let options = Options {
+        clock: Some(Arc::<Broken>::clone(&clock)),
+        ..Options::default()
+    };
+    let scheduler = scheduler(2, options);
+    let (key, gate) = gate();
+    let (started, has_started) = channel();
+    let run = move || {
+        started.send(()).unwrap();
+        gate.pass();
+    };
+    let two = Every {
+        max_runs: Some(2),
+        ..Every::new(ms(10))
+    };
+    let series = scheduler.post_every(&two, run).unwrap();
+    clock.clock.advance(ms(10));
+    receive(&has_started, 1);
+    clock.panicking.store(true, Ordering::SeqCst);
+    drop(key); // the run ends while nobody can say what time it is
+    series.wait_for_runs(1, Some(PATIENCE)).unwrap();
+    clock.panicking.store(false, Ordering::SeqCst);
+    clock.clock.advance(ms(10));
+    assert_eq!(wait(&series), Ok(()));
+
+    clock.panicking.store(true, Ordering::SeqCst);
+    assert_eq!(wait(&scheduler.post(|| 5).unwrap()), Ok(5));
+    scheduler.shutdown();
 }
 
 // ===== Tasks without a callback =====
