@@ -92,9 +92,16 @@ lint: $(BIN)/.tools ## formatters in check mode, clippy, ruff
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --quiet --check
 
+# Pyright runs on node: the machine's, or where there is none, one that pip has.
+$(BIN)/.pyright: $(BIN)/.tools
+	$(BIN)/python -m pip install --quiet --group pyright
+	command -v node >/dev/null || $(BIN)/python -m pip install --quiet 'pyright[nodejs]'
+	touch $@
+
 .PHONY: types
-types: dev ## mypy, and the stubs against the module
+types: dev $(BIN)/.pyright ## mypy, pyright, and the stubs against the module
 	$(BIN)/mypy
+	$(BIN)/pyright --warnings
 	$(BIN)/python -m mypy.stubtest asynctask --ignore-disjoint-bases --mypy-config-file pyproject.toml
 
 .PHONY: format

@@ -1,13 +1,25 @@
 # The native module, by hand. The prose is in the docstrings of the module itself.
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextvars import Context
 from datetime import datetime
 from threading import Condition
 from types import GenericAlias, ModuleType
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, Self, TypeVar, final
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    ParamSpec,
+    Self,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    final,
+    overload,
+)
 
 from asynctask._pool import AsyncTaskPool
 from asynctask._task import AsyncTask
@@ -15,6 +27,7 @@ from asynctask._types import Duration
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 __all__ = [
     "DelayTask",
@@ -40,6 +53,11 @@ __all__ = [
     "set_work_pool_options",
     "sleep",
 ]
+
+# The task of a coroutine function has the result of the coroutine: every post is a pair of
+# overloads, that for coroutine functions first. `post_task` has four pairs: no arguments, and a
+# tuple of them, are checked against the callback; with `kwargs` no type checker can do so, nor with
+# a list or an iterator, whose length it does not know.
 
 class TaskBase(Generic[_T]):
     def __new__(cls) -> Self: ...
@@ -101,26 +119,143 @@ class PoolBase:
         clock: ManualClock | None = None,
         executor: Executor | None = None,
     ) -> Self: ...
+    @overload
+    def submit(
+        self, fn: Callable[_P, Coroutine[Any, Any, _T]], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> AsyncTask[_T]: ...
+    @overload
     def submit(
         self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> AsyncTask[_T]: ...
+    @overload
+    def try_submit(
+        self, fn: Callable[_P, Coroutine[Any, Any, _T]], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> AsyncTask[_T] | None: ...
+    @overload
     def try_submit(
         self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> AsyncTask[_T] | None: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[[], Coroutine[Any, Any, _T]],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: tuple[()] | None = None,
+        kwargs: None = None,
+        name: str | None = None,
+        context: Context | None = None,
+        executor: Executor | None = None,
+        loop: AbstractEventLoop | None = None,
+    ) -> AsyncTask[_T]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[[], _T],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: tuple[()] | None = None,
+        kwargs: None = None,
+        name: str | None = None,
+        context: Context | None = None,
+        executor: Executor | None = None,
+        loop: AbstractEventLoop | None = None,
+    ) -> AsyncTask[_T]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[[Unpack[_Ts]], Coroutine[Any, Any, _T]],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: tuple[*_Ts],
+        kwargs: None = None,
+        name: str | None = None,
+        context: Context | None = None,
+        executor: Executor | None = None,
+        loop: AbstractEventLoop | None = None,
+    ) -> AsyncTask[_T]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[[Unpack[_Ts]], _T],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: tuple[*_Ts],
+        kwargs: None = None,
+        name: str | None = None,
+        context: Context | None = None,
+        executor: Executor | None = None,
+        loop: AbstractEventLoop | None = None,
+    ) -> AsyncTask[_T]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[..., Coroutine[Any, Any, _T]],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None,
+        name: str | None = None,
+        context: Context | None = None,
+        executor: Executor | None = None,
+        loop: AbstractEventLoop | None = None,
+    ) -> AsyncTask[_T]: ...
+    @overload
     def post_task(
         self,
         callback: Callable[..., _T],
         /,
         *options: DelayTask | IntervalTask,
         args: Iterable[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
+        kwargs: Mapping[str, Any] | None,
         name: str | None = None,
         context: Context | None = None,
         executor: Executor | None = None,
         loop: AbstractEventLoop | None = None,
     ) -> AsyncTask[_T]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[..., Coroutine[Any, Any, _T]],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: list[Any] | Iterator[Any],
+        kwargs: None = None,
+        name: str | None = None,
+        context: Context | None = None,
+        executor: Executor | None = None,
+        loop: AbstractEventLoop | None = None,
+    ) -> AsyncTask[_T]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[..., _T],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: list[Any] | Iterator[Any],
+        kwargs: None = None,
+        name: str | None = None,
+        context: Context | None = None,
+        executor: Executor | None = None,
+        loop: AbstractEventLoop | None = None,
+    ) -> AsyncTask[_T]: ...
+    @overload
+    def post_async_task(
+        self, callback: Callable[[], Coroutine[Any, Any, _T]], /
+    ) -> AsyncTask[_T]: ...
+    @overload
     def post_async_task(self, callback: Callable[[], _T], /) -> AsyncTask[_T]: ...
+    @overload
+    def post_delay_task(
+        self, callback: Callable[[], Coroutine[Any, Any, _T]], delay: Duration, /
+    ) -> AsyncTask[_T]: ...
+    @overload
     def post_delay_task(self, callback: Callable[[], _T], delay: Duration, /) -> AsyncTask[_T]: ...
+    @overload
+    def post_interval_task(
+        self, callback: Callable[[], Coroutine[Any, Any, _T]], interval: Duration, /
+    ) -> AsyncTask[_T]: ...
+    @overload
     def post_interval_task(
         self, callback: Callable[[], _T], interval: Duration, /
     ) -> AsyncTask[_T]: ...
@@ -219,12 +354,97 @@ class ManualClock:
     def advance(self, by: Duration, *, patience: Duration | None = None) -> None: ...
     def jump(self, by: Duration) -> None: ...
 
+@overload
+def post_task(
+    callback: Callable[[], Coroutine[Any, Any, _T]],
+    /,
+    *options: DelayTask | IntervalTask,
+    args: tuple[()] | None = None,
+    kwargs: None = None,
+    name: str | None = None,
+    context: Context | None = None,
+    executor: Executor | None = None,
+    loop: AbstractEventLoop | None = None,
+) -> AsyncTask[_T]: ...
+@overload
+def post_task(
+    callback: Callable[[], _T],
+    /,
+    *options: DelayTask | IntervalTask,
+    args: tuple[()] | None = None,
+    kwargs: None = None,
+    name: str | None = None,
+    context: Context | None = None,
+    executor: Executor | None = None,
+    loop: AbstractEventLoop | None = None,
+) -> AsyncTask[_T]: ...
+@overload
+def post_task(
+    callback: Callable[[Unpack[_Ts]], Coroutine[Any, Any, _T]],
+    /,
+    *options: DelayTask | IntervalTask,
+    args: tuple[*_Ts],
+    kwargs: None = None,
+    name: str | None = None,
+    context: Context | None = None,
+    executor: Executor | None = None,
+    loop: AbstractEventLoop | None = None,
+) -> AsyncTask[_T]: ...
+@overload
+def post_task(
+    callback: Callable[[Unpack[_Ts]], _T],
+    /,
+    *options: DelayTask | IntervalTask,
+    args: tuple[*_Ts],
+    kwargs: None = None,
+    name: str | None = None,
+    context: Context | None = None,
+    executor: Executor | None = None,
+    loop: AbstractEventLoop | None = None,
+) -> AsyncTask[_T]: ...
+@overload
+def post_task(
+    callback: Callable[..., Coroutine[Any, Any, _T]],
+    /,
+    *options: DelayTask | IntervalTask,
+    args: Iterable[Any] | None = None,
+    kwargs: Mapping[str, Any] | None,
+    name: str | None = None,
+    context: Context | None = None,
+    executor: Executor | None = None,
+    loop: AbstractEventLoop | None = None,
+) -> AsyncTask[_T]: ...
+@overload
 def post_task(
     callback: Callable[..., _T],
     /,
     *options: DelayTask | IntervalTask,
     args: Iterable[Any] | None = None,
-    kwargs: Mapping[str, Any] | None = None,
+    kwargs: Mapping[str, Any] | None,
+    name: str | None = None,
+    context: Context | None = None,
+    executor: Executor | None = None,
+    loop: AbstractEventLoop | None = None,
+) -> AsyncTask[_T]: ...
+@overload
+def post_task(
+    callback: Callable[..., Coroutine[Any, Any, _T]],
+    /,
+    *options: DelayTask | IntervalTask,
+    args: list[Any] | Iterator[Any],
+    kwargs: None = None,
+    name: str | None = None,
+    context: Context | None = None,
+    executor: Executor | None = None,
+    loop: AbstractEventLoop | None = None,
+) -> AsyncTask[_T]: ...
+@overload
+def post_task(
+    callback: Callable[..., _T],
+    /,
+    *options: DelayTask | IntervalTask,
+    args: list[Any] | Iterator[Any],
+    kwargs: None = None,
     name: str | None = None,
     context: Context | None = None,
     executor: Executor | None = None,
@@ -232,7 +452,21 @@ def post_task(
 ) -> AsyncTask[_T]: ...
 def get_async_task() -> AsyncTaskPool: ...
 def set_work_pool_options(
-    max_workers: int | None = None, max_capacity: int | None = None, **pool_options: Any
+    max_workers: int | None = None,
+    max_capacity: int | None = None,
+    *,
+    thread_name_prefix: str | None = None,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] | None = None,
+    min_workers: int | None = None,
+    idle_timeout: Duration | None = None,
+    queue_size: int | None = None,
+    on_full: Literal["block", "raise", "drop_newest", "drop_oldest", "caller_runs"] | None = None,
+    propagate_context: bool = True,
+    nudge: bool = True,
+    tiers: Sequence[tuple[Duration, int]] | None = None,
+    clock: ManualClock | None = None,
+    executor: Executor | None = None,
 ) -> None: ...
 def reset_default_pool() -> None: ...
 def sleep(delay: Duration) -> None: ...

@@ -5,17 +5,26 @@ from __future__ import annotations
 import contextlib
 import time
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from asynctask._asynctask import _seconds
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
     from contextvars import Context
     from types import TracebackType
 
-    from asynctask._asynctask import DelayTask, IntervalTask
+    from asynctask._asynctask import DelayTask, IntervalTask, _Ts
     from asynctask._pool import AsyncTaskPool
     from asynctask._task import AsyncTask
     from asynctask._types import Duration
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["TaskGroup"]
 
 P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -33,6 +43,8 @@ class TaskGroup(Generic[T]):
     failures as an `ExceptionGroup`; `wait` raises the first failure by itself. If the
     block itself raises, the tasks are cancelled and waited for. Thread-safe: tasks of
     the group may add tasks to it.
+
+    ``TaskGroup[int]`` says of what type `results` are; each handle has its callback's.
 
     Args:
         pool: Where the tasks run.
@@ -75,25 +87,120 @@ class TaskGroup(Generic[T]):
             # For when nobody waits; who waits keeps the deadline himself.
             self._alarm = pool._post_alarm(self._expire, left)
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> AsyncTask[T]:
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncTask[R]: ...
+    @overload
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncTask[R]: ...
+    def submit(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> AsyncTask[Any]:
         """Post ``fn(*args, **kwargs)`` for a worker to run now."""
         return self._add(self._pool.submit(fn, *args, **kwargs))
 
+    @overload
     def post_task(
         self,
-        callback: Callable[..., T],
+        callback: Callable[[], Coroutine[Any, Any, R]],
         /,
         *options: DelayTask | IntervalTask,
-        args: Iterable[Any] = (),
+        args: tuple[()] | None = None,
+        kwargs: None = None,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> AsyncTask[R]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[[], R],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: tuple[()] | None = None,
+        kwargs: None = None,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> AsyncTask[R]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[[Unpack[_Ts]], Coroutine[Any, Any, R]],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: tuple[*_Ts],
+        kwargs: None = None,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> AsyncTask[R]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[[Unpack[_Ts]], R],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: tuple[*_Ts],
+        kwargs: None = None,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> AsyncTask[R]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[..., Coroutine[Any, Any, R]],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> AsyncTask[R]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[..., R],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> AsyncTask[R]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[..., Coroutine[Any, Any, R]],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: list[Any] | Iterator[Any],
+        kwargs: None = None,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> AsyncTask[R]: ...
+    @overload
+    def post_task(
+        self,
+        callback: Callable[..., R],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: list[Any] | Iterator[Any],
+        kwargs: None = None,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> AsyncTask[R]: ...
+    def post_task(
+        self,
+        callback: Callable[..., Any],
+        /,
+        *options: DelayTask | IntervalTask,
+        args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         name: str | None = None,
         context: Context | None = None,
-    ) -> AsyncTask[T]:
+    ) -> AsyncTask[Any]:
         """Post as `AsyncTaskPool.post_task` does. A series keeps the group waiting."""
-        task = self._pool.post_task(
-            callback, *options, args=args, kwargs=kwargs, name=name, context=context
+        return self._add(
+            self._pool.post_task(
+                callback, *options, args=args, kwargs=kwargs, name=name, context=context
+            )
         )
-        return self._add(task)
 
     def _add(self, task: AsyncTask[T]) -> AsyncTask[T]:
         self._tasks.append(task)
