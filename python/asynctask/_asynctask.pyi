@@ -462,7 +462,7 @@ def set_work_pool_options(
     idle_timeout: Duration | None = None,
     queue_size: int | None = None,
     on_full: Literal["block", "raise", "drop_newest", "drop_oldest", "caller_runs"] | None = None,
-    propagate_context: bool = True,
+    propagate_context: bool = False,
     nudge: bool = True,
     tiers: Sequence[tuple[Duration, int]] | None = None,
     clock: ManualClock | None = None,
