@@ -7,6 +7,7 @@ exact, for nothing is ever early, and an upper bound leaves a noisy machine whol
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PATIENCE = 30  # seconds that only a hang takes
+
+# Programs that the tests run find what a user's would: an unbuffered stdout hides a missing flush.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 
 class Gate:

@@ -115,6 +115,43 @@ def test_a_worker_that_was_on_its_way_is_nudged_for(make_pool):
     assert seen == ["now", "due"]
 
 
+@needs_nudge
+@pytest.mark.usefixtures("no_switch")
+def test_without_the_option_nobody_is_nudged_for(make_pool):
+    """With `nudge=False` no due task gets the GIL from a main thread that computes."""
+    pool, seen = make_pool(1, nudge=False), []
+    pool.submit(int).result(PATIENCE)
+    for n in range(100):
+        pool.post_task(seen.append, DelayTask(0.05 + n / 200), args=(n,))
+    end = time.monotonic() + 0.5
+    del seen[:]  # what ran between two posts, if these took longer than the first delay
+    while time.monotonic() < end:
+        pass
+    assert seen == []
+
+
+@needs_nudge
+@pytest.mark.usefixtures("no_switch")
+def test_nudges_are_rationed(make_pool):
+    """In any time the main thread lets workers in 2,000 times a second, and ten times, at most."""
+    pools, came = [make_pool(1) for _ in range(4)], {}
+    for pool in pools:
+        pool.submit(int).result(PATIENCE)
+    number = 0
+    for n in range(4_000):  # 20,000 a second, from when they are posted on
+        for pool in pools:
+            delay = DelayTask(0.2 + n * 0.0002)
+            pool.post_task(lambda: came.setdefault(number, time.monotonic()), delay)
+    came.clear()
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        number += 1  # another number means that the main thread has been back
+    assert came
+    ahead = [count - at * 2_000 for count, at in enumerate(came.values(), 1)]
+    # One more may be granted while the one before it is still to be paid for.
+    assert max(now - min(ahead[:count]) for count, now in enumerate(ahead, 1)) < 11
+
+
 @pytest.mark.parametrize("nudge", [True, False])
 def test_due_tasks_run_with_and_without(make_pool, nudge):
     """Whether there is a nudge or not, and on any Python, a busy main thread delays and no more."""
@@ -149,14 +186,28 @@ def test_signals_come_through(make_pool):
         signal.signal(signal.SIGINT, before)
 
 
-def test_the_default_pool_takes_the_option(run_python):
-    """`set_work_pool_options` hands it on."""
-    script = """
+@needs_nudge
+@pytest.mark.parametrize("nudge", [True, False])
+def test_the_default_pool_takes_the_option(run_python, nudge):
+    """`set_work_pool_options` hands it on: only with it is the main thread interrupted."""
+    script = f"""
+        import sys, time
         import asynctask
-        asynctask.set_work_pool_options(nudge=False)
-        print(asynctask.post_task(pow, asynctask.DelayTask(0.01), args=(2, 10)).result())
+
+        asynctask.set_work_pool_options(nudge={nudge})
+        assert asynctask.post_task(int).result(20) == 0
+        sys.setswitchinterval({A_MINUTE})
+        seen, patience = [], {PATIENCE if nudge else 0.5}
+        for n in range(int(patience * 50)):
+            asynctask.post_task(seen.append, asynctask.DelayTask(0.05 + n / 50), args=(n,))
+        del seen[:]
+        end = time.monotonic() + patience
+        while not seen and time.monotonic() < end:
+            pass
+        print(bool(seen), flush=True)
+        sys.setswitchinterval(0.005)
     """
-    assert run_python(script) == "1024\n"
+    assert run_python(script) == f"{nudge}\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -190,6 +241,38 @@ def test_a_child_has_its_own(run_python):
             assert os.waitpid(pid, 0)[1] == 0
             del seen[:]
             compute(seen)
+        sys.setswitchinterval(0.005)
+    """
+    run_python(script)
+
+
+@needs_nudge
+def test_a_child_expects_nobody_of_its_parents(run_python):
+    """A worker that the parent's main thread has been asked to let in does not come in the child.
+
+    The ask comes after the last bytecode before the fork, so it is the child's main thread that
+    answers it.
+    """
+    script = """
+        import functools, os, warnings
+
+        computes = functools.partial(sum, range(2_000_000))
+        os.register_at_fork(before=computes)  # the first to be registered is the last to be called
+
+        import sys
+        from asynctask import AsyncTaskPool, DelayTask, _asynctask
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
+        pool = AsyncTaskPool(1)
+        pool.submit(int).result(20)
+        sys.setswitchinterval(60)
+        for _ in range(5):
+            for n in range(40):
+                pool.post_task(int, DelayTask(0.01 + n / 200))
+            pid = os.fork()
+            if pid == 0:
+                os._exit(_asynctask._nudge_state() != (0, False))
+            assert os.waitpid(pid, 0)[1] == 0
         sys.setswitchinterval(0.005)
     """
     run_python(script)

@@ -63,6 +63,8 @@ mod _asynctask {
     #[pymodule_export]
     use super::hooks::_install;
     #[pymodule_export]
+    use super::nudge::_nudge_state;
+    #[pymodule_export]
     use super::options::{DelayTask, IntervalTask, IntervalWithDelayTask};
     #[pymodule_export]
     use super::pool::PoolBase;

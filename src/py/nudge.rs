@@ -243,3 +243,12 @@ pub(super) fn after_fork_in_child() {
         nudge.is_queued.store(false, Ordering::SeqCst);
     }
 }
+
+/// The word, and whether the call is in CPython's list; `None` before there is a nudge. For tests.
+#[pyfunction]
+pub(super) fn _nudge_state() -> Option<(u8, bool)> {
+    NUDGE.get().map(|nudge| {
+        let word = nudge.word.load(Ordering::SeqCst);
+        (word, nudge.is_queued.load(Ordering::SeqCst))
+    })
+}
