@@ -321,6 +321,11 @@ impl<J: Job> Engine<J> {
         asked(|| self.clock.now()).unwrap_or_else(|| self.counters.last_due.load(Ordering::Relaxed))
     }
 
+    /// Whether this engine's clock moves only when somebody moves it.
+    pub fn is_by_hand(&self) -> bool {
+        self.clock.instant_of(self.now()).is_none()
+    }
+
     /// Whether this process is a fork of the one that made the engine. Nothing else of the engine
     /// may be used then; see [`crate::fork`].
     pub fn is_inherited(&self) -> bool {

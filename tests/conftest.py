@@ -108,9 +108,9 @@ def gate(make_gate: Callable[[], Gate]) -> Gate:
 @pytest.fixture
 def default_pool() -> Iterator[None]:
     """Let the test find a default pool that nobody has used, and leave none behind."""
-    reset_default_pool()
+    assert reset_default_pool(PATIENCE)
     yield
-    reset_default_pool()
+    assert reset_default_pool(PATIENCE)
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ import contextvars
 import datetime as dt
 import math
 import re
+import types
+from threading import TIMEOUT_MAX
 
 import asynctask
 import pytest
 from asynctask import AsyncTaskPool, DelayTask, IntervalTask, IntervalWithDelayTask, TaskGroup
-from asynctask.testing import ManualClock
+from asynctask.testing import ManualClock, reset_default_pool
 
 
 @pytest.fixture
@@ -24,6 +26,34 @@ def nothing_posted(timed, waiting, default_pool):
     yield
     assert timed.stats() == before
     assert asynctask.get_async_task().stats().submitted == 0
+
+
+class Scalar:
+    """What numpy's scalars are to who asks: a number, of a kind that its dtype tells."""
+
+    def __init__(self, kind):
+        self.dtype = types.SimpleNamespace(kind=kind)
+
+    def __float__(self):
+        return 1.0
+
+    def __index__(self):
+        return 1
+
+    def __repr__(self):
+        return f"Scalar({self.dtype.kind!r})"
+
+
+try:
+    import numpy as np
+except ImportError:  # the group `test` of pyproject.toml has it; a Python may be too new for it
+    NUMPY = [Scalar(kind) for kind in "bmMcUSO"]
+else:
+    UNITS = ("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")
+    NUMPY = [np.timedelta64(1, unit) for unit in UNITS]
+    NUMPY += [np.timedelta64("NaT", "s"), np.timedelta64(1), np.datetime64(1, "s")]
+    NUMPY += [np.bool_(True), np.bool_(False), np.complex128(1), np.str_("1")]
+    NUMPY += [np.array(1, "m8[ns]"), np.array(True), Scalar("m")]
 
 
 def refused(error, argument, value, call):
@@ -67,11 +97,7 @@ DURATION = pytest.mark.parametrize(("argument", "call"), DURATIONS.values(), ids
 @pytest.mark.parametrize(
     "value",
     [
-        -1,
-        -0.001,
         -math.inf,
-        dt.timedelta(microseconds=-1),
-        dt.timedelta(days=-1),
         math.nan,
         math.inf,
         3.2e9,
@@ -82,12 +108,40 @@ DURATION = pytest.mark.parametrize(("argument", "call"), DURATIONS.values(), ids
     ids=lambda value: str(value)[:12],
 )
 def test_a_duration_that_is_none_is_refused(timed, waiting, argument, call, value):
-    """Negative, NaN, infinite, and longer than 100 years: `ValueError`."""
+    """NaN, infinite, and longer than 100 years: `ValueError`."""
+    if argument == "idle_timeout" and math.isfinite(_float(value)) and _float(value) < TIMEOUT_MAX:
+        return  # it is a timeout
+    refused(ValueError, argument, value, lambda: call(timed, waiting, value))
+
+
+def _float(value):
+    """Give a duration in seconds; a number that is no float is infinite."""
+    try:
+        return float(value.total_seconds() if isinstance(value, dt.timedelta) else value)
+    except OverflowError:
+        return math.inf
+
+
+# A delay may be computed a moment late; nothing else may be negative.
+MAY_PASS = {"delay", "start_delay"}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (argument, _) in DURATIONS.items() if argument not in MAY_PASS]
+)
+@pytest.mark.parametrize(
+    "value",
+    [-1, -0.001, -(10**400), dt.timedelta(microseconds=-1), dt.timedelta(days=-1)],
+    ids=lambda value: str(value)[:12],
+)
+def test_a_negative_duration_that_is_no_delay_is_refused(timed, waiting, name, value):
+    """An interval is longer than 0, and jitter and the like are not less."""
+    argument, call = DURATIONS[name]
     refused(ValueError, argument, value, lambda: call(timed, waiting, value))
 
 
 @DURATION
-@pytest.mark.parametrize("value", [True, False, "1", b"1", [1], 1j, object()], ids=repr)
+@pytest.mark.parametrize("value", [True, False, "1", b"1", [1], 1j, object(), *NUMPY], ids=repr)
 def test_a_duration_of_another_type_is_refused(timed, waiting, argument, call, value):
     """Booleans, strings and whatever else is no number of seconds: `TypeError`."""
     refused(TypeError, argument, value, lambda: call(timed, waiting, value))
@@ -116,6 +170,8 @@ TIMEOUTS = {
     "group_context": lambda pool, _, value: pool.group_context(value),
     "TaskGroup": lambda pool, _, value: TaskGroup(pool, timeout=value),
     "group.wait": lambda pool, _, value: pool.group().wait(value),
+    "map": lambda pool, _, value: pool.map(print, [], timeout=value),
+    "reset_default_pool": lambda _, __, value: reset_default_pool(timeout=value),
 }
 
 
@@ -125,11 +181,14 @@ TIMEOUTS = {
     [
         (ValueError, math.nan),
         (ValueError, math.inf),
+        (ValueError, -math.inf),
         (ValueError, 10**10),
-        (ValueError, dt.timedelta(days=36_600)),
+        (ValueError, 10**400),
+        (ValueError, dt.timedelta(days=366 * 300)),
         (TypeError, True),
         (TypeError, "1"),
         (TypeError, object()),
+        *((TypeError, value) for value in NUMPY),
     ],
     ids=lambda value: str(value)[:12],
 )
@@ -256,7 +315,7 @@ def test_a_number_that_is_too_small_is_refused(timed, waiting, name):
         refused(ValueError, name.split(":")[-1], value, lambda: call(timed, waiting, value))  # noqa: B023
 
 
-@pytest.mark.parametrize("value", [True, 1.0, 2.5, "4", [4], math.nan], ids=repr)
+@pytest.mark.parametrize("value", [True, 1.0, 2.5, "4", [4], math.nan, *NUMPY], ids=repr)
 @pytest.mark.parametrize("name", COUNTS)
 def test_a_number_that_is_not_whole_is_refused(timed, waiting, name, value):
     """A number of workers, tasks or runs is an `int`."""
@@ -455,3 +514,55 @@ def test_numbers_of_other_libraries_are_durations():
     from fractions import Fraction  # noqa: PLC0415
 
     assert DelayTask(Decimal("0.5")) == DelayTask(Fraction(1, 2)) == DelayTask(0.5)
+
+
+def test_numbers_of_numpy_are_numbers():
+    """Numpy's integers and floats are durations and counts; the former have no fraction to lose."""
+    np = pytest.importorskip("numpy")
+    half = np.float64(0.5)
+    for number in (half, np.float32(0.5), np.float16(0.5), np.array(0.5)):
+        assert DelayTask(number) == DelayTask(0.5)
+    for number in (np.int64(3), np.uint8(3), np.array(3)):
+        assert DelayTask(number) == DelayTask(3)
+        assert IntervalTask(1, max_runs=number) == IntervalTask(1, max_runs=3)
+
+
+def test_nanoseconds_of_a_timedelta_count():
+    """A subclass of `timedelta` may have nanoseconds too, as pandas has it, and none is early."""
+
+    class Timedelta(dt.timedelta):
+        nanoseconds = 7
+
+    assert DelayTask(Timedelta(seconds=1)) == DelayTask(1.000000007)
+    assert DelayTask(Timedelta()) != DelayTask(0)
+
+
+def test_what_is_raised_on_the_way_to_a_number_comes_out():
+    """Ctrl-C while an argument says which number it is, is no word about the argument."""
+
+    class Interrupted:
+        def __float__(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        DelayTask(Interrupted())
+
+
+@pytest.mark.parametrize("value", [TIMEOUT_MAX, dt.timedelta(days=36_600)], ids=str)
+def test_the_longest_timeout_is_a_timeout(pool, value):
+    """`threading.TIMEOUT_MAX` is a timeout wherever one is taken."""
+    task = pool.submit(int)
+    assert task.result(value) == 0
+    assert task.exception(value) is None
+    task.wait_for_finished(value)
+    task.wait_for_finished_count(1, value)
+    pool.post_task(int, IntervalTask(0.001)).stop_and_wait(value)
+    assert list(pool.map(int, ["7"], timeout=value)) == [7]
+    with pool.group(timeout=value) as group:
+        group.submit(int)
+    group.wait(value)
+    with AsyncTaskPool(1, idle_timeout=value) as other:
+        other.submit(int)
+    assert other.wait_and_exit(value)
+    assert reset_default_pool(timeout=value)
+    ManualClock().advance(1, patience=value)

@@ -152,6 +152,24 @@ def test_after_reset_there_is_a_new_one():
     assert asynctask.post_task(lambda: 2).result(20) == 2
 
 
+def test_a_reset_does_not_wait_for_ever(gate):
+    """`reset_default_pool` gives a stuck task up when the time is up, and says so."""
+    stuck, started = asynctask.post_task(gate), asynctask.get_async_task()
+    gate.wait()
+    queued = [asynctask.post_task(int) for _ in range(50)]
+    later = asynctask.post_task(int, DelayTask(1000))
+    assert reset_default_pool(timeout=0.01) is False
+    assert asynctask.get_async_task() is not started
+    assert asynctask.post_task(int).result(20) == 0
+    assert later.cancelled()
+    assert not stuck.done()
+    gate.open()
+    assert stuck.result(20) == "through"
+    assert all(task.done() for task in queued)
+    assert reset_default_pool(timeout=None) is True
+    assert reset_default_pool(timeout=-1) is True
+
+
 def test_importing_starts_no_thread(run_python):
     """`import asynctask` starts no thread, and makes no pool."""
     printed = run_python(

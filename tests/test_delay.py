@@ -7,7 +7,7 @@ import time
 
 import asynctask
 import pytest
-from asynctask import DelayTask
+from asynctask import DelayTask, IntervalTask, IntervalWithDelayTask
 from asynctask.testing import ManualClock
 
 SECOND = 1_000_000_000  # in nanoseconds
@@ -324,3 +324,27 @@ def test_one_clock_serves_two_pools(make_pool, clock):
     tasks = [make_pool(1, clock=clock).post_task(int, DelayTask(1)) for _ in range(2)]
     clock.advance(1)
     assert all(task.done() for task in tasks)
+
+
+PASSED = [-1, -1e-9, -1e300, -(10**400), -0.0, dt.timedelta(microseconds=-1), dt.timedelta.min]
+
+
+@pytest.mark.parametrize("late", PASSED, ids=lambda value: str(value)[:12])
+def test_a_delay_that_has_passed_is_none(timed, clock, late):
+    """A delay that was computed a moment late is negative, and its task runs now."""
+    moved = timed.post_task(int, DelayTask(900))
+    series = timed.post_task(int, IntervalWithDelayTask(late, 900))
+    tasks = [
+        timed.post_task(int, DelayTask(late)),
+        timed.post_delay_task(int, late),
+        timed.after(late),
+        timed.post_task(int, DelayTask(late) + IntervalTask(1, max_runs=1)),
+    ]
+    assert moved.reschedule(late)
+    clock.advance(0)
+    assert [task.result(20) for task in tasks] == [0, 0, None, 0]
+    assert moved.result(20) == 0
+    assert series.called_times() == 1
+    asynctask.sleep(late)
+    assert DelayTask(late) == DelayTask(0)
+    assert DelayTask(late).delay is late

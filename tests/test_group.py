@@ -5,6 +5,7 @@ import gc
 import threading
 import time
 import weakref
+from threading import Event, Thread
 
 import asynctask
 import pytest
@@ -64,16 +65,31 @@ def test_a_group_gives_handles(pool):
     assert tasks[1].name == "eight"
 
 
-def test_wait_raises_the_first_failure_as_it_is(one):
+def test_wait_raises_the_first_failure_as_it_is(one, gate):
     """`wait` raises the first failure in the order of posting, not wrapped."""
-    group = one.group(on_error="collect")
+    one.submit(gate)
+    group = one.group()
     group.submit(int)
     group.submit(guilty, "first")
     group.submit(guilty, "second")
-    with pytest.raises(LookupError, match="first"):
-        group.wait(20)
-    with pytest.raises(LookupError, match="first"):
-        group.results()
+    gate.open()
+    for wait in (lambda: group.wait(20), group.results):
+        with pytest.raises(LookupError, match="first"):
+            wait()
+
+
+@pytest.mark.parametrize("failures", [["first"], ["first", "second"]], ids=len)
+def test_what_was_collected_comes_out_together(one, failures):
+    """With `on_error="collect"` `wait` and `results` raise all failures, as the block does."""
+    with pytest.raises(ExceptionGroup) as left, one.group(on_error="collect") as group:
+        group.submit(int)
+        for text in failures:
+            group.submit(guilty, text)
+    for wait in (group.wait, lambda: group.wait(20), group.results):
+        with pytest.raises(ExceptionGroup) as caught:
+            wait()
+        assert str(caught.value) == str(left.value)
+        assert [str(error) for error in caught.value.exceptions] == failures
 
 
 def test_the_first_failure_cancels_the_rest(one, gate):
@@ -318,22 +334,109 @@ def test_the_deadline_does_not_wait_for_a_free_worker(make_pool, gate, clock, un
 def test_nothing_outlives_the_block(make_pool, gate, clock, until):
     """After the deadline the end of the block waits for what runs, and then times out."""
     pool = make_pool(2, clock=clock)
-    left = threading.Event()
+    left, done = Event(), []
 
     def block():
         with pytest.raises(TimeoutError), pool.group(timeout=1000) as group:
-            group.submit(gate)
+            task = group.submit(gate)
             gate.wait()
             clock.jump(1000)
             until(lambda: pool.stats().successful == 1)  # the alarm
+        done.append(task.done())
         left.set()
 
-    thread = threading.Thread(target=block)
+    thread = Thread(target=block)
     thread.start()
-    assert not left.wait(0.1)
+    gate.wait()
+    until(lambda: pool.stats().successful == 1)
+    assert not left.wait(0.2)
     gate.open()
     thread.join(20)
-    assert left.is_set()
+    assert done == [True]
+
+
+def test_nothing_outlives_an_async_block(make_pool, gate, clock, until):
+    """Nor does a run outlive an `async with`."""
+    pool = make_pool(2, clock=clock)
+
+    async def main():
+        async def block():
+            async with pool.group(timeout=1000) as group:
+                tasks.append(group.submit(gate))
+
+        tasks = []
+        waiting = asyncio.ensure_future(block())
+        await asyncio.to_thread(gate.wait)
+        clock.jump(1000)
+        await asyncio.to_thread(until, lambda: pool.stats().successful == 1)  # the alarm
+        for _ in range(20):  # the loop has heard of it
+            await asyncio.sleep(0.001)
+        assert not waiting.done()
+        gate.open()
+        with pytest.raises(TimeoutError):
+            await waiting
+        assert tasks[0].done()
+
+    asyncio.run(main())
+
+
+def test_the_deadline_is_on_the_clock_of_the_pool(make_pool, clock, gate):
+    """Moving the clock of the pool ends a wait, though hardly any time has passed."""
+    pool = make_pool(2, clock=clock)
+    group = pool.group(timeout=1000)
+    group.submit(gate)
+    gate.wait()
+    later = group.post_task(int, DelayTask(2000))
+    ended = Thread(target=pytest.raises, args=(TimeoutError, group.wait))
+    ended.start()
+    clock.jump(999)
+    assert not later.cancelled()
+    clock.jump(1)
+    ended.join(20)
+    assert later.cancelled()
+    with pytest.raises(TimeoutError):
+        group.wait()
+    gate.open()
+
+
+def test_time_that_passes_elsewhere_is_not_the_group_s(make_pool, clock, gate, monkeypatch):
+    """As long as the clock of the pool stands still, so does the group's time."""
+    pool = make_pool(2, clock=clock)
+    group = pool.group(timeout=1)
+    group.submit(gate)
+    gate.wait()
+    monkeypatch.setattr("time.monotonic", lambda now=time.monotonic: now() + 5000)
+    assert not group.submit(int).cancelled()
+    gate.open()
+    assert group.results() == ["through", 0]
+
+
+def test_a_deadline_stands_without_its_alarm(make_pool, gate):
+    """Who waits keeps the deadline, though the pool was shut down and with it the alarm."""
+    pool = make_pool(2)
+    began = time.monotonic()
+    group = pool.group(timeout=0.02)
+    group.submit(gate)
+    gate.wait()
+    pool.shutdown(wait=False)
+    with pytest.raises(TimeoutError):
+        group.wait()
+    assert time.monotonic() - began >= 0.02
+    gate.open()
+
+
+def test_a_wait_by_hand_has_a_timeout_in_real_time(make_pool, clock, gate):
+    """The timeout of `wait` is how long the caller waits, whatever the clock of the pool."""
+    pool = make_pool(2, clock=clock)
+    group = pool.group(timeout=1000)
+    queued = group.post_task(int, DelayTask(1))
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        group.wait(0.02)
+    assert time.monotonic() - began >= 0.02
+    assert not queued.done()
+    clock.advance(1)
+    group.wait(20)
 
 
 def test_a_group_in_time_leaves_nothing_behind(pool):

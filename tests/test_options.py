@@ -135,9 +135,94 @@ def test_a_delay_and_an_interval_add_up():
         assert combined == IntervalWithDelayTask(SECOND, 2.5, **EVERYTHING)
 
 
+class Late(DelayTask):
+    """Somebody's delay."""
+
+
+class Heartbeat(IntervalTask):
+    """Somebody's interval, with arguments of its own and something that it keeps."""
+
+    def __new__(cls, bpm, patient="nobody"):
+        """Make one out of beats per minute."""
+        self = super().__new__(cls, 60 / bpm, max_runs=3)
+        self.patient = patient
+        return self
+
+
+class LateHeartbeat(IntervalWithDelayTask):
+    """Somebody's interval with a delay."""
+
+    __slots__ = ("patient",)
+
+
+SUBCLASSED = [Late(1), Heartbeat(12, "somebody"), LateHeartbeat(1, 2)]
+
+
+@pytest.mark.parametrize("option", SUBCLASSED, ids=repr)
+def test_an_option_of_a_subclass_is_a_value(option):
+    """What holds for options holds for those of a subclass: copies are equal, and of its class."""
+    clones = [pickle.loads(pickle.dumps(option, n)) for n in range(2, 6)]  # noqa: S301
+    for clone in (*clones, copy.copy(option), copy.deepcopy(option)):
+        assert type(clone) is type(option)
+        assert clone == option
+        assert (clone != option) is False
+        assert hash(clone) == hash(option)
+        assert getattr(clone, "__dict__", None) == getattr(option, "__dict__", None)
+        assert repr(clone) == repr(option)
+    assert repr(option).startswith(type(option).__name__)
+    plain = type(option).__base__
+    assert option not in (Late(2), Heartbeat(13), LateHeartbeat(1, 3), LateHeartbeat(2, 2))
+    assert option not in (DelayTask(1), IntervalTask(5, max_runs=3), IntervalWithDelayTask(1, 2))
+    assert isinstance(option, plain)
+
+
+def test_what_a_subclass_keeps_is_kept():
+    """Slots are part of an option's state, too."""
+    option = LateHeartbeat(1, 2)
+    option.patient = "somebody"
+    assert pickle.loads(pickle.dumps(option)).patient == "somebody"  # noqa: S301
+    assert copy.copy(Heartbeat(12, "me")).patient == "me"
+
+
+@pytest.mark.parametrize("delay", [DelayTask(1), Late(1)], ids=repr)
+@pytest.mark.parametrize("interval", [IntervalTask(5, max_runs=3), Heartbeat(12)], ids=repr)
+def test_subclasses_go_together(timed, clock, delay, interval):
+    """A delay and an interval, of whichever class and in whichever order, add up."""
+    both = IntervalWithDelayTask(1, 5, max_runs=3)
+    assert delay + interval == interval + delay == both
+    posts = [(delay, interval), (interval, delay), (delay + interval,), (LateHeartbeat(1, 5),)]
+    began = [[] for _ in posts]
+    for options, seen in zip(posts, began, strict=True):
+        timed.post_task(lambda seen=seen: seen.append(clock.now()), *options)
+    clock.advance(11)
+    assert began == [[1, 6, 11]] * len(posts)
+
+
+def test_an_option_does_not_know_how_it_compares_to_others():
+    """Comparing with something else is left to that."""
+    for option in (*OPTIONS, *SUBCLASSED):
+        assert option.__eq__("option") is NotImplemented
+        assert (option == "option") is False
+        assert (option != "option") is True
+        assert option == AnythingAtAll()
+
+
+class AnythingAtAll:
+    """Equals everything, as `unittest.mock.ANY` does."""
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
 @pytest.mark.parametrize(
     ("left", "right"),
     [
+        (Late(1), DelayTask(1)),
+        (Heartbeat(12), IntervalTask(1)),
+        (LateHeartbeat(1, 1), Late(1)),
+        (Late(1), LateHeartbeat(1, 1)),
         (DelayTask(1), DelayTask(1)),
         (IntervalTask(1), IntervalTask(1)),
         (IntervalWithDelayTask(1, 1), DelayTask(1)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from concurrent import futures
 from concurrent.futures import CancelledError
 from typing import (
     TYPE_CHECKING,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from types import TracebackType
 
-    from asynctask._asynctask import DelayTask, IntervalTask, _Ts
+    from asynctask._asynctask import Deadline, DelayTask, IntervalTask, _Ts
     from asynctask._pool import AsyncTaskPool
     from asynctask._task import AsyncTask
     from asynctask._types import Duration
@@ -40,9 +41,9 @@ class TaskGroup(Generic[T]):
     """Tasks that are waited for together.
 
     Leaving the ``with`` or ``async with`` block waits for all of them, and raises their
-    failures as an `ExceptionGroup`; `wait` raises the first failure by itself. If the
-    block itself raises, the tasks are cancelled and waited for. Thread-safe: tasks of
-    the group may add tasks to it.
+    failures as an `ExceptionGroup`; `wait` and `results` raise the first failure by
+    itself, or what was collected as such a group. If the block itself raises, the tasks
+    are cancelled and waited for. Thread-safe: tasks of the group may add tasks to it.
 
     ``TaskGroup[int]`` says of what type `results` are; each handle has its callback's.
 
@@ -51,9 +52,9 @@ class TaskGroup(Generic[T]):
         on_error: ``"cancel"``: the first failure cancels the tasks that have not
             started, and asks the others to give up (`check_cancelled`). ``"collect"``:
             all of them run.
-        timeout: When it has passed, counted from here, whatever is not over is
-            cancelled, and the wait raises `TimeoutError`. The end of the block still waits
-            for tasks that run, which learn of it from `check_cancelled`.
+        timeout: When it has passed, counted from here on the pool's clock, whatever is not
+            over is cancelled, and the wait raises `TimeoutError`. The end of the block still
+            waits for tasks that run, which learn of it from `check_cancelled`.
 
     >>> from asynctask import AsyncTaskPool
     >>> with AsyncTaskPool(2) as pool, pool.group() as group:
@@ -79,13 +80,12 @@ class TaskGroup(Generic[T]):
         self._tasks: list[AsyncTask[T]] = []
         self._cancelled = False
         self._expired = False
-        self._deadline: float | None = None
+        self._deadline: Deadline | None = None
         self._alarm: AsyncTask[None] | None = None
         if timeout is not None:
-            left = _seconds("timeout", timeout)
-            self._deadline = time.monotonic() + left
+            self._deadline = pool._deadline(timeout)
             # For when nobody waits; who waits keeps the deadline himself.
-            self._alarm = pool._post_alarm(self._expire, left)
+            self._alarm = pool._post_alarm(self._expire, self._deadline)
 
     @overload
     def submit(
@@ -231,19 +231,19 @@ class TaskGroup(Generic[T]):
     def wait(self, timeout: Duration | None = None) -> None:
         """Wait until every task is over.
 
+        Args:
+            timeout: How long the caller waits, in real time whatever the pool's clock.
+
         Raises:
             TimeoutError: *timeout* passed first, or the group's own; in the second case
                 what was left has been cancelled.
             CancelledError: The group was cancelled.
-            Exception: The first failure, in the order of posting.
+            Exception: The first failure, in the order of posting; with ``"collect"`` the
+                `ExceptionGroup` of all.
         """
         own = None if timeout is None else time.monotonic() + _seconds("timeout", timeout)
         self._wait(own)
-        failures = self._failures()
-        if failures:
-            raise failures[0]
-        if self._cancelled:
-            raise CancelledError
+        self._raise_failures(together=not self._cancel_on_error)
 
     def _wait(self, own: float | None) -> None:
         """Wait until *own* or the group's deadline, whichever comes first."""
@@ -253,27 +253,39 @@ class TaskGroup(Generic[T]):
             if task.done():
                 waited += 1
                 continue
-            try:
-                task.exception(self._left(own))
-            except CancelledError:
-                pass
-            except TimeoutError:
-                if task.done():
-                    continue
-                if self._is_past_deadline():
-                    self._expire()
-                raise
+            if self._is_past_deadline():
+                self._expire()
+                raise TimeoutError
+            if own is not None and time.monotonic() >= own:
+                raise TimeoutError
+            self._wait_for(task, own)
         self._silence_alarm()
         # Before any failure: that tasks gave up when they were told to is no news.
         if self._expired:
             raise TimeoutError
 
-    def _left(self, own: float | None) -> float | None:
-        deadlines = [deadline for deadline in (own, self._deadline) if deadline is not None]
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+    def _wait_for(self, task: AsyncTask[T], own: float | None) -> None:
+        """Wait until *task* is over, or one of the deadlines is there."""
+        ends = [] if own is None else [own - time.monotonic()]
+        alarm = self._alarm_by_hand()
+        if alarm is None and self._deadline is not None:
+            ends.append(self._deadline.left())
+        left = max(0.0, min(ends)) if ends else None
+        if alarm is not None:
+            both: list[AsyncTask[Any]] = [task, alarm]
+            futures.wait(both, left, futures.FIRST_COMPLETED)
+            return
+        with contextlib.suppress(CancelledError, TimeoutError):
+            task.exception(left)
+
+    def _alarm_by_hand(self) -> AsyncTask[None] | None:
+        """Give what tells of a deadline that sleeping does not get to: the pool's alarm."""
+        if self._deadline is None or not self._deadline.is_by_hand:
+            return None
+        return None if self._alarm is None or self._alarm.done() else self._alarm
 
     def _is_past_deadline(self) -> bool:
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        return self._deadline is not None and self._deadline.left() <= 0
 
     def _silence_alarm(self) -> None:
         if self._alarm is not None:
@@ -286,11 +298,13 @@ class TaskGroup(Generic[T]):
             if not task.cancelled() and (failure := task.exception()) is not None
         ]
 
-    def _raise_failures(self) -> None:
+    def _raise_failures(self, *, together: bool) -> None:
         failures = self._failures()
-        if failures:
+        if failures and together:
             message = f"{len(failures)} of {len(self._tasks)} tasks failed"
             raise BaseExceptionGroup(message, failures)
+        if failures:
+            raise failures[0]
         if self._cancelled:
             raise CancelledError
 
@@ -321,7 +335,7 @@ class TaskGroup(Generic[T]):
             if kind is None:
                 raise
         if kind is None:
-            self._raise_failures()
+            self._raise_failures(together=True)
 
     def _wait_for_runs(self) -> None:
         """Wait for what goes on after the deadline: nothing of a group outlives its block."""
@@ -349,7 +363,7 @@ class TaskGroup(Generic[T]):
         if interruption is not None:
             raise interruption
         if kind is None:
-            self._raise_failures()
+            self._raise_failures(together=True)
 
     async def _wait_on_loop(self) -> asyncio.CancelledError | TimeoutError | None:
         import asyncio  # noqa: PLC0415  # for the sake of programs without it
@@ -360,18 +374,26 @@ class TaskGroup(Generic[T]):
             task = self._tasks[waited]
             if not task.done():
                 given_up = interruption is not None or self._expired
-                left = None if given_up else self._left(None)
-                waiter = asyncio.wrap_future(task)
-                # What became of the task is looked at when all are over.
-                waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+                if not given_up and self._is_past_deadline():
+                    self._expire()
+                    continue
+                left: float | None = None
+                waiters: list[asyncio.Future[Any]] = [asyncio.wrap_future(task)]
+                if not given_up:
+                    alarm = self._alarm_by_hand()
+                    if alarm is not None:
+                        waiters.append(asyncio.wrap_future(alarm))
+                    elif self._deadline is not None:
+                        left = self._deadline.left()
+                for waiter in waiters:
+                    # What became of the task is looked at when all are over.
+                    waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
                 try:
-                    await asyncio.wait([waiter], timeout=left)
+                    # The loop may round to its own clock, so look again.
+                    await asyncio.wait(waiters, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 except asyncio.CancelledError as cancelled:
                     self.cancel()
                     interruption = cancelled
-                    continue
-                if not task.done():
-                    self._expire()
-                    continue
+                continue
             waited += 1
         return TimeoutError() if interruption is None and self._expired else interruption

@@ -4,16 +4,23 @@
 
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyOverflowError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDelta, PyDeltaAccess, PyFloat, PyInt};
+use pyo3::types::{PyBool, PyDelta, PyDeltaAccess, PyFloat, PyInt, PyString};
 
 /// Longer than any program waits, and far from the end of 64-bit nanoseconds.
 const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
 
+/// `threading.TIMEOUT_MAX`, and the fraction of a second that sums of floats may put on top of it.
+const LONGEST_TIMEOUT: Duration = Duration::from_nanos(i64::MAX as u64);
+
 /// What a duration may be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Least {
+    /// Anything: what is negative has passed, and counts as zero. For what is computed from a
+    /// deadline, and may be computed a moment late.
+    Passed,
     /// Zero or more.
     Zero,
     /// More than zero.
@@ -26,41 +33,66 @@ pub(super) fn duration(
     value: &Bound<'_, PyAny>,
     least: Least,
 ) -> PyResult<Duration> {
-    let duration = match signed(argument, value)? {
-        Signed::Negative => return Err(out_of_range(argument, value, least)),
-        Signed::Duration(duration) => duration,
-    };
-    if least == Least::Positive && duration.is_zero() {
-        return Err(out_of_range(argument, value, least));
+    bounded(argument, value, least, CENTURY, "100 years")
+}
+
+/// The longest that somebody cares to wait; with [`Least::Passed`] as in the standard library, where a
+/// timeout is what is left of a deadline.
+pub(super) fn timeout(
+    argument: &str,
+    value: &Bound<'_, PyAny>,
+    least: Least,
+) -> PyResult<Duration> {
+    bounded(
+        argument,
+        value,
+        least,
+        LONGEST_TIMEOUT,
+        "threading.TIMEOUT_MAX",
+    )
+}
+
+fn bounded(
+    argument: &str,
+    value: &Bound<'_, PyAny>,
+    least: Least,
+    longest: Duration,
+    shown: &str,
+) -> PyResult<Duration> {
+    let wrong =
+        |must_be: &str| PyValueError::new_err(format!("{argument} {must_be}, not {}", repr(value)));
+    match signed(argument, value)? {
+        Signed::Negative if least == Least::Passed => Ok(Duration::ZERO),
+        Signed::Negative if least == Least::Zero => Err(wrong("must not be negative")),
+        Signed::Negative => Err(wrong("must be longer than 0")),
+        Signed::Duration(duration) if duration.is_zero() && least == Least::Positive => {
+            Err(wrong("must be longer than 0"))
+        }
+        Signed::Duration(duration) if duration <= longest => Ok(duration),
+        Signed::Duration(_) | Signed::TooLong => Err(wrong(&format!("must be at most {shown}"))),
     }
-    Ok(duration)
 }
 
-/// When a wait for `timeout` ends; `None` waits for ever. A negative timeout has passed already, as
-/// in the standard library, where it is what is left of a deadline.
+/// When a wait for `timeout` ends, in real time; `None` waits for ever.
 pub(super) fn deadline(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Instant>> {
-    let Some(timeout) = timeout else {
-        return Ok(None);
-    };
-    let timeout = match signed("timeout", timeout)? {
-        Signed::Negative => Duration::ZERO,
-        Signed::Duration(duration) => duration,
-    };
-    Ok(Instant::now().checked_add(timeout))
+    let timeout = timeout.map(|value| self::timeout("timeout", value, Least::Passed));
+    // Past the range of `Instant` there is nobody left to be late for.
+    Ok(timeout
+        .transpose()?
+        .and_then(|timeout| Instant::now().checked_add(timeout)))
 }
 
-/// A duration in seconds, for the package's Python files.
+/// A timeout in seconds, for the package's Python files.
 #[pyfunction]
 pub(super) fn _seconds(argument: &str, duration: &Bound<'_, PyAny>) -> PyResult<f64> {
-    Ok(match signed(argument, duration)? {
-        Signed::Negative => 0.0,
-        Signed::Duration(duration) => duration.as_secs_f64(),
-    })
+    Ok(timeout(argument, duration, Least::Passed)?.as_secs_f64())
 }
 
 enum Signed {
     Negative,
     Duration(Duration),
+    /// Longer than anything that is accepted.
+    TooLong,
 }
 
 fn signed(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Signed> {
@@ -68,24 +100,30 @@ fn signed(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Signed> {
     let seconds = if let Ok(seconds) = value.cast_exact::<PyFloat>() {
         seconds.value()
     } else if let Ok(delta) = value.cast::<PyDelta>() {
-        return delta_duration(argument, delta);
+        return delta_duration(delta);
     } else if value.is_instance_of::<PyBool>() {
         return Err(wrong_type(argument, value));
     } else if let Ok(int) = value.cast::<PyInt>() {
-        int.extract::<f64>()
-            .map_err(|_| too_long(argument, value))?
+        match int.extract::<f64>() {
+            Ok(seconds) => seconds,
+            Err(_) if int.lt(0)? => return Ok(Signed::Negative),
+            Err(_) => return Ok(Signed::TooLong),
+        }
+    } else if !is_number(value)? {
+        return Err(wrong_type(argument, value));
     } else {
-        value.extract::<f64>().map_err(|error| {
-            let py = value.py();
-            // Only a number that does not fit is about the value; all else is about the type.
-            if error.is_instance_of::<PyOverflowError>(py) {
-                too_long(argument, value)
-            } else {
-                wrong_type(argument, value)
+        match value.extract::<f64>() {
+            Ok(seconds) => seconds,
+            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
+                return Ok(Signed::TooLong);
             }
-        })?
+            Err(error) if error.is_instance_of::<PyException>(value.py()) => {
+                return Err(wrong_type(argument, value));
+            }
+            Err(error) => return Err(error), // Ctrl-C, say
+        }
     };
-    if seconds.is_nan() {
+    if seconds.is_nan() || seconds == f64::NEG_INFINITY {
         return Err(PyValueError::new_err(format!(
             "{argument} must be a number, not {}",
             repr(value)
@@ -94,10 +132,31 @@ fn signed(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Signed> {
     if seconds < 0.0 {
         return Ok(Signed::Negative);
     }
-    if seconds > CENTURY.as_secs_f64() {
-        return Err(too_long(argument, value));
+    if seconds > LONGEST_TIMEOUT.as_secs_f64() {
+        return Ok(Signed::TooLong);
     }
     Ok(Signed::Duration(round_up(seconds)))
+}
+
+/// Whether something that is no number of Python's, but can be made one, is a number.
+///
+/// Numpy lets everything be made one: a `timedelta64` gives the count of its unit, whichever that is,
+/// a `bool_` 0 or 1, a string what it reads, and a complex number half of it. What tells them apart
+/// without an import is the kind of their `dtype`, in libraries that follow numpy too.
+fn is_number(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Signed, unsigned, floating; and what is none of numpy's own, such as `bfloat16`.
+    const KINDS: [&str; 4] = ["i", "u", "f", "V"];
+
+    let py = value.py();
+    let Some(dtype) = value.getattr_opt(intern!(py, "dtype"))? else {
+        return Ok(true);
+    };
+    let Some(kind) = dtype.getattr_opt(intern!(py, "kind"))? else {
+        return Ok(true);
+    };
+    Ok(kind
+        .cast::<PyString>()
+        .is_ok_and(|kind| KINDS.iter().any(|known| kind == known)))
 }
 
 /// Whole nanoseconds, rounded up.
@@ -125,34 +184,23 @@ fn round_up(seconds: f64) -> Duration {
     Duration::from_secs(whole) + Duration::from_nanos(nanos)
 }
 
-fn delta_duration(argument: &str, delta: &Bound<'_, PyDelta>) -> PyResult<Signed> {
+fn delta_duration(delta: &Bound<'_, PyDelta>) -> PyResult<Signed> {
     let days = delta.get_days();
     let Ok(days) = u64::try_from(days) else {
         return Ok(Signed::Negative);
     };
-    // The other two are never negative.
+    // The others are never negative.
     let seconds = u64::from(delta.get_seconds().unsigned_abs());
     let micros = u64::from(delta.get_microseconds().unsigned_abs());
-    let duration = Duration::from_secs(days * 86_400 + seconds) + Duration::from_micros(micros);
-    if duration > CENTURY {
-        return Err(too_long(argument, delta.as_any()));
+    let mut duration = Duration::from_secs(days * 86_400 + seconds) + Duration::from_micros(micros);
+    // A `pandas.Timedelta` is a `timedelta` that also has nanoseconds.
+    if !delta.is_exact_instance_of::<PyDelta>()
+        && let Some(nanos) = delta.getattr_opt(intern!(delta.py(), "nanoseconds"))?
+        && let Ok(nanos) = nanos.extract::<u64>()
+    {
+        duration += Duration::from_nanos(nanos);
     }
     Ok(Signed::Duration(duration))
-}
-
-fn out_of_range(argument: &str, value: &Bound<'_, PyAny>, least: Least) -> PyErr {
-    let bound = match least {
-        Least::Zero => "must not be negative",
-        Least::Positive => "must be longer than 0",
-    };
-    PyValueError::new_err(format!("{argument} {bound}, not {}", repr(value)))
-}
-
-fn too_long(argument: &str, value: &Bound<'_, PyAny>) -> PyErr {
-    PyValueError::new_err(format!(
-        "{argument} must be at most 100 years, not {}",
-        repr(value)
-    ))
 }
 
 fn wrong_type(argument: &str, value: &Bound<'_, PyAny>) -> PyErr {
@@ -181,7 +229,7 @@ pub(super) fn whole(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<i128> 
             repr(value)
         ))
     };
-    if value.is_instance_of::<PyBool>() || value.is_instance_of::<PyFloat>() {
+    if value.is_instance_of::<PyBool>() || value.is_instance_of::<PyFloat>() || !is_number(value)? {
         return Err(wrong());
     }
     value.extract::<i128>().map_err(|error| {

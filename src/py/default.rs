@@ -198,21 +198,27 @@ pub(super) fn _wait_and_exit(py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>)
     };
     match pool {
         None => Ok(true),
-        Some(pool) => {
-            callback::call_method(pool.bind(py), intern!(py, "wait_and_exit"), (timeout,))?
-                .extract()
-        }
+        Some(pool) => end(pool.bind(py), timeout),
     }
 }
 
-/// Forgets the default pool, after shutting it down; the next use makes a new one.
+fn end(pool: &Bound<'_, PoolBase>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    let wait_and_exit = intern!(pool.py(), "wait_and_exit");
+    callback::call_method(pool, wait_and_exit, (timeout,))?.extract()
+}
+
+/// Forgets the default pool, after ending it; see the package.
 #[pyfunction]
-pub(super) fn reset_default_pool(py: Python<'_>) -> PyResult<()> {
+pub(super) fn _reset_default_pool(
+    py: Python<'_>,
+    timeout: Option<&Bound<'_, PyAny>>,
+) -> PyResult<bool> {
+    convert::deadline(timeout)?; // a refused call must not have forgotten anything
     let old = lock(&DEFAULT).take();
-    if let Some(old) = old {
-        callback::call_method(old.pool.bind(py), intern!(py, "shutdown"), ())?;
+    match old {
+        None => Ok(true),
+        Some(old) => end(old.pool.bind(py), timeout),
     }
-    Ok(())
 }
 
 /// Sleep for *delay*, never less, with the GIL released; Ctrl-C ends it at once.
@@ -221,7 +227,7 @@ pub(super) fn reset_default_pool(py: Python<'_>) -> PyResult<()> {
 /// >>> asynctask.sleep(0.005)
 #[pyfunction]
 pub(super) fn sleep(py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<()> {
-    let delay = convert::duration("delay", delay, Least::Zero)?;
+    let delay = convert::duration("delay", delay, Least::Passed)?;
     let end = Instant::now().checked_add(delay);
     if let Some(gevent) = Hooks::gevent(py)? {
         return Hooks::poll(&gevent, end, || None::<()>).map(drop);

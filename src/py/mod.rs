@@ -33,6 +33,7 @@
 
 mod callback;
 mod convert;
+mod deadline;
 mod default;
 mod errors;
 mod exit;
@@ -52,9 +53,11 @@ mod _asynctask {
     #[pymodule_export]
     use super::convert::_seconds;
     #[pymodule_export]
+    use super::deadline::Deadline;
+    #[pymodule_export]
     use super::default::{
-        _wait_and_exit, check_cancelled, current_task, get_async_task, post_task,
-        reset_default_pool, set_work_pool_options, sleep,
+        _reset_default_pool, _wait_and_exit, check_cancelled, current_task, get_async_task,
+        post_task, set_work_pool_options, sleep,
     };
     #[pymodule_export]
     use super::exit::{_after_fork_in_child, _drain_at_exit, _stop_at_exit};
@@ -65,7 +68,7 @@ mod _asynctask {
     #[pymodule_export]
     use super::nudge::_nudge_state;
     #[pymodule_export]
-    use super::options::{DelayTask, IntervalTask, IntervalWithDelayTask};
+    use super::options::{_remake_option, DelayTask, IntervalTask, IntervalWithDelayTask};
     #[pymodule_export]
     use super::pool::PoolBase;
     #[pymodule_export]

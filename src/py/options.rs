@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDateTime, PyDict, PyTuple, PyType, PyTzInfoAccess};
+use pyo3::types::{PyDateTime, PyDict, PyTuple, PyTzInfoAccess};
+use pyo3::{IntoPyObjectExt, PyTypeInfo, intern};
 
 use super::convert::{self, Least};
 use crate::series::{Every, Missed, Overlap, Timing};
@@ -71,17 +72,18 @@ impl Interval {
 
 /// An option: run after *delay*, counted from posting, and never before.
 ///
-/// A duration is a number of seconds or a `timedelta`. Combines with an `IntervalTask`, as
+/// A duration is a number of seconds or a `timedelta`. A negative delay has passed: the task runs now.
+/// Combines with an `IntervalTask` or a subclass of it, in either order, as
 /// ``post_task(callback, DelayTask(1), IntervalTask(5))`` or ``DelayTask(1) + IntervalTask(5)``.
 ///
 /// Raises:
 ///     TypeError: *delay* is neither a number nor a `timedelta`.
-///     ValueError: It is negative, not a number, or longer than 100 years.
+///     ValueError: It is not a number, infinite, or longer than 100 years.
 ///
 /// >>> from asynctask import DelayTask, IntervalTask
 /// >>> DelayTask(1) + IntervalTask(5, max_runs=3)
 /// IntervalWithDelayTask(1, 5, max_runs=3)
-#[pyclass(frozen, module = "asynctask")]
+#[pyclass(frozen, subclass, module = "asynctask")]
 pub(super) struct DelayTask {
     value: Duration,
     #[pyo3(get)]
@@ -97,7 +99,7 @@ impl DelayTask {
 
     #[new]
     fn new(delay: Bound<'_, PyAny>) -> PyResult<Self> {
-        let value = convert::duration("delay", &delay, Least::Zero)?;
+        let value = convert::duration("delay", &delay, Least::Passed)?;
         Ok(Self {
             value,
             delay: delay.unbind(),
@@ -108,21 +110,24 @@ impl DelayTask {
         combine(slf.as_any(), other)
     }
 
-    fn __eq__(&self, other: &Bound<'_, PyAny>) -> Option<bool> {
-        let other = other.cast_exact::<Self>().ok()?;
-        Some(self.value == other.get().value)
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        compare(slf, other, |one, other| {
+            one.get().value == other.get().value
+        })
     }
 
     fn __hash__(&self) -> u64 {
         hash(&("DelayTask", self.value))
     }
 
-    fn __repr__(&self, py: Python<'_>) -> String {
-        format!("DelayTask({})", convert::repr(self.delay.bind(py)))
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let delay = convert::repr(slf.get().delay.bind(slf.py()));
+        Ok(format!("{}({delay})", slf.get_type().name()?))
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (Py<PyAny>,)) {
-        (slf.get_type(), (slf.get().delay.clone_ref(slf.py()),))
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let args = vec![slf.get().delay.clone_ref(slf.py())];
+        reduce::<Self>(slf.as_any(), args, PyDict::new(slf.py()))
     }
 }
 
@@ -324,9 +329,10 @@ impl IntervalTask {
         combine(slf.as_any(), other)
     }
 
-    fn __eq__(&self, other: &Bound<'_, PyAny>) -> Option<bool> {
-        let other = other.cast_exact::<Self>().ok()?;
-        Some(self.value == other.get().value)
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        compare(slf, other, |one, other| {
+            one.get().value == other.get().value
+        })
     }
 
     fn __hash__(&self) -> u64 {
@@ -336,17 +342,20 @@ impl IntervalTask {
         hasher.finish()
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let interval = convert::repr(self.interval.bind(py));
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let (py, this) = (slf.py(), slf.get());
         Ok(format!(
-            "IntervalTask({interval}{})",
-            self.shown_keywords(py)?
+            "{}({}{})",
+            slf.get_type().name()?,
+            convert::repr(this.interval.bind(py)),
+            this.shown_keywords(py)?
         ))
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let this = slf.get();
-        rebuild(slf.as_any(), vec![this.interval.clone_ref(slf.py())], this)
+        let (py, this) = (slf.py(), slf.get());
+        let args = vec![this.interval.clone_ref(py)];
+        reduce::<Self>(slf.as_any(), args, this.keywords(py)?)
     }
 }
 
@@ -357,7 +366,7 @@ impl IntervalTask {
 /// >>> from asynctask import IntervalWithDelayTask
 /// >>> IntervalWithDelayTask(0.005, 0.02).start_delay
 /// 0.005
-#[pyclass(frozen, extends = IntervalTask, module = "asynctask")]
+#[pyclass(frozen, subclass, extends = IntervalTask, module = "asynctask")]
 pub(super) struct IntervalWithDelayTask {
     value: Duration,
     #[pyo3(get)]
@@ -389,7 +398,7 @@ impl IntervalWithDelayTask {
         jitter: Option<Bound<'_, PyAny>>,
         on_error: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let value = convert::duration("start_delay", &start_delay, Least::Zero)?;
+        let value = convert::duration("start_delay", &start_delay, Least::Passed)?;
         let base = IntervalTask::checked(
             interval, timing, overlap, missed, max_runs, until, jitter, on_error,
         )?;
@@ -400,11 +409,11 @@ impl IntervalWithDelayTask {
         Ok(PyClassInitializer::from(base).add_subclass(this))
     }
 
-    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> Option<bool> {
-        let other = other.cast_exact::<Self>().ok()?;
-        let same = slf.get().value == other.get().value
-            && slf.as_super().get().value == other.as_super().get().value;
-        Some(same)
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        compare(slf, other, |one, other| {
+            one.get().value == other.get().value
+                && one.as_super().get().value == other.as_super().get().value
+        })
     }
 
     fn __hash__(slf: &Bound<'_, Self>) -> u64 {
@@ -418,7 +427,8 @@ impl IntervalWithDelayTask {
         let py = slf.py();
         let base = slf.as_super().get();
         Ok(format!(
-            "IntervalWithDelayTask({}, {}{})",
+            "{}({}, {}{})",
+            slf.get_type().name()?,
             convert::repr(slf.get().start_delay.bind(py)),
             convert::repr(base.interval.bind(py)),
             base.shown_keywords(py)?
@@ -432,7 +442,7 @@ impl IntervalWithDelayTask {
             slf.get().start_delay.clone_ref(py),
             base.interval.clone_ref(py),
         ];
-        rebuild(slf.as_any(), args, base)
+        reduce::<Self>(slf.as_any(), args, base.keywords(py)?)
     }
 }
 
@@ -483,7 +493,22 @@ impl Plan {
     }
 }
 
-/// `DelayTask + IntervalTask`, either way round.
+/// Options are equal when they are of the same class and say the same.
+fn compare<'py, T: PyTypeInfo>(
+    one: &Bound<'py, T>,
+    other: &Bound<'py, PyAny>,
+    say_the_same: impl FnOnce(&Bound<'py, T>, &Bound<'py, T>) -> bool,
+) -> PyResult<Py<PyAny>> {
+    let py = one.py();
+    match other.cast::<T>() {
+        Ok(other) if other.as_any().get_type().is(one.as_any().get_type()) => {
+            Ok(say_the_same(one, other).into_py_any(py)?)
+        }
+        _ => Ok(py.NotImplemented()),
+    }
+}
+
+/// `DelayTask + IntervalTask`, either way round, of whichever subclass.
 fn combine(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     let py = left.py();
     let (delay, interval) = match (left.cast::<DelayTask>(), right.cast::<DelayTask>()) {
@@ -491,7 +516,10 @@ fn combine(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<Py<PyA
         (Err(_), Ok(delay)) => (delay, left),
         _ => return Ok(py.NotImplemented()),
     };
-    let Ok(interval) = interval.cast_exact::<IntervalTask>() else {
+    if interval.is_instance_of::<IntervalWithDelayTask>() {
+        return Ok(py.NotImplemented()); // it has a delay
+    }
+    let Ok(interval) = interval.cast::<IntervalTask>() else {
         return Ok(py.NotImplemented());
     };
     let interval = interval.get();
@@ -503,20 +531,36 @@ fn combine(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<Py<PyA
     Ok(combined.unbind())
 }
 
-/// For pickle: `functools.partial(class, *args, **keywords)()`.
-fn rebuild<'py>(
+/// For pickle: how to make an option of class `T`, or a subclass of it, anew. It goes by the `__new__`
+/// of `T`: a subclass may take other arguments, and what it keeps itself is in its state.
+fn reduce<'py, T: PyTypeInfo>(
     option: &Bound<'py, PyAny>,
-    args: Vec<Py<PyAny>>,
-    base: &IntervalTask,
+    mut args: Vec<Py<PyAny>>,
+    keywords: Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = option.py();
-    let mut partial_args = vec![option.get_type().into_any().unbind()];
-    partial_args.extend(args);
-    let partial = py
-        .import("functools")?
-        .getattr("partial")?
-        .call(PyTuple::new(py, partial_args)?, Some(&base.keywords(py)?))?;
-    Ok(PyTuple::new(py, [partial, PyTuple::empty(py).into_any()])?.into_any())
+    args.insert(0, option.get_type().into_any().unbind());
+    args.insert(0, py.get_type::<T>().into_any().unbind());
+    let remake = py
+        .import(intern!(py, "asynctask._asynctask"))?
+        .getattr(intern!(py, "_remake_option"))?;
+    let state = option.call_method0(intern!(py, "__getstate__"))?;
+    Ok((remake, (PyTuple::new(py, args)?, keywords), state)
+        .into_pyobject(py)?
+        .into_any())
+}
+
+/// What a pickled option is made of: `base.__new__(class, *args, **keywords)`.
+#[pyfunction]
+pub(super) fn _remake_option<'py>(
+    args: &Bound<'py, PyTuple>,
+    keywords: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = args.py();
+    let base = args.get_item(0)?;
+    let rest = args.get_slice(1, args.len());
+    base.getattr(intern!(py, "__new__"))?
+        .call(rest, Some(keywords))
 }
 
 fn check_until(until: &Bound<'_, PyAny>) -> PyResult<Until> {

@@ -17,6 +17,7 @@ use pyo3::types::{
 
 use super::callback::{self, Kept};
 use super::convert::{self, Least};
+use super::deadline::Deadline;
 use super::exit;
 use super::hooks::Hooks;
 use super::job::PyJob;
@@ -473,7 +474,7 @@ impl PoolBase {
             }
         }
         if let Some(timeout) = idle_timeout {
-            pool.idle_timeout = convert::duration("idle_timeout", timeout, Least::Zero)?;
+            pool.idle_timeout = convert::timeout("idle_timeout", timeout, Least::Zero)?;
         }
         pool.queue_size = queue_size
             .map(|size| convert::size("queue_size", size, 0))
@@ -643,7 +644,7 @@ impl PoolBase {
         callback: &Bound<'py, PyAny>,
         delay: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        let delay = Some(convert::duration("delay", delay, Least::Zero)?);
+        let delay = Some(convert::duration("delay", delay, Least::Passed)?);
         self.post_plan(
             callback,
             &Plan {
@@ -673,7 +674,7 @@ impl PoolBase {
     /// Make a task that is over once *delay* has passed: no callback, no worker, no GIL.
     fn after<'py>(&self, delay: &Bound<'py, PyAny>) -> PyResult<Bound<'py, TaskBase>> {
         let py = delay.py();
-        let delay = Some(convert::duration("delay", delay, Least::Zero)?);
+        let delay = Some(convert::duration("delay", delay, Least::Passed)?);
         self.start(
             py,
             &Plan {
@@ -687,14 +688,20 @@ impl PoolBase {
         )
     }
 
+    /// The instant *timeout* from now, on the pool's clock.
+    fn _deadline(&self, timeout: &Bound<'_, PyAny>) -> PyResult<Deadline> {
+        let engine = self.engine(timeout.py());
+        let timeout = convert::timeout("timeout", timeout, Least::Passed)?;
+        Ok(Deadline::after(engine, timeout))
+    }
+
     /// A task that is run when it is due even if every worker is busy, for the deadline of a group.
     fn _post_alarm<'py>(
         &self,
         callback: &Bound<'py, PyAny>,
-        delay: &Bound<'py, PyAny>,
+        deadline: &Deadline,
     ) -> PyResult<Bound<'py, TaskBase>> {
         let py = callback.py();
-        let delay = convert::duration("delay", delay, Least::Zero)?;
         convert::callable("callback", callback)?;
         let call = Call {
             callback: callback.clone().into(),
@@ -705,12 +712,11 @@ impl PoolBase {
         let works = self.works(py);
         check_usable(&works.runner)?;
         let engine = Arc::clone(&works.engine);
-        let deadline = engine.now().saturating_add(nanos(delay));
         let task = new_task(py, engine, Task::urgent(), Some(call), None, None, false)?;
         let job = PyJob(task.clone().into());
         task.get()
             .engine
-            .post_at(job, deadline, py)
+            .post_at(job, deadline.at, py)
             .map_err(exit::explain)?;
         Ok(task)
     }

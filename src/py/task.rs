@@ -594,7 +594,7 @@ impl TaskBase {
     /// 'moved'
     fn reschedule(slf: &Bound<'_, Self>, delay: &Bound<'_, PyAny>) -> PyResult<bool> {
         let engine = &slf.get().engine;
-        let delay = convert::duration("delay", delay, Least::Zero)?;
+        let delay = convert::duration("delay", delay, Least::Passed)?;
         if engine.is_inherited() {
             return Ok(false);
         }

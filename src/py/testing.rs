@@ -49,7 +49,7 @@ impl ManualClock {
 
         let by = convert::duration("by", by, Least::Zero)?;
         let patience = match patience {
-            Some(patience) => convert::duration("patience", patience, Least::Zero)?,
+            Some(patience) => convert::timeout("patience", patience, Least::Passed)?,
             None => PATIENCE,
         };
         let mut raised = None;

@@ -126,7 +126,8 @@ def default_pool() -> None:
     task = asynctask.current_task()
     if task is not None:
         assert_type(task, AsyncTask[Any])
-    reset_default_pool()
+    assert_type(reset_default_pool(), bool)
+    assert_type(reset_default_pool(timeout=None), bool)
 
 
 def pool() -> None:

@@ -1,0 +1,41 @@
+//! [`Deadline`], an instant on a pool's clock, for the package's Python files.
+//!
+//! Owned by who keeps it; it never changes. A forked child may ask it: a clock has no thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use super::job::PyJob;
+use crate::clock::{Nanos, nanos};
+use crate::engine::Engine;
+
+/// An instant on a pool's clock.
+#[pyclass(frozen, module = "asynctask._asynctask")]
+pub(super) struct Deadline {
+    engine: Arc<Engine<PyJob>>,
+    pub(super) at: Nanos,
+}
+
+impl Deadline {
+    pub(super) fn after(engine: Arc<Engine<PyJob>>, timeout: Duration) -> Self {
+        let at = engine.now().saturating_add(nanos(timeout));
+        Self { engine, at }
+    }
+}
+
+#[pymethods]
+impl Deadline {
+    /// Seconds until then; zero when it has passed, and not before.
+    fn left(&self) -> f64 {
+        let left = self.at.saturating_sub(self.engine.now());
+        Duration::from_nanos(left).as_secs_f64()
+    }
+
+    /// Whether it comes only when somebody moves the clock, so that sleeping does not get there.
+    #[getter]
+    fn is_by_hand(&self) -> bool {
+        self.engine.is_by_hand()
+    }
+}
