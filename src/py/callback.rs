@@ -27,6 +27,7 @@
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::hint::black_box;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -106,15 +107,34 @@ pub(super) fn unraisable(py: Python<'_>, error: PyErr, about: Option<&Bound<'_, 
     }
 }
 
+/// Whether the calling thread is attached. Not `PyGILState_Check`, which says yes to everybody in a
+/// program that has ever had a second interpreter.
+#[inline]
+fn is_attached() -> bool {
+    // SAFETY: both may be called by any thread, attached or not. Up to CPython 3.11 the first gives the
+    // state of whoever is attached, from 3.12 on the calling thread's or null.
+    unsafe {
+        let attached = ffi::compat::PyThreadState_GetUnchecked();
+        !attached.is_null() && attached == ffi::PyGILState_GetThisThreadState()
+    }
+}
+
 /// An object that is let go of as it is called: under the guard, for its end may run Python code.
 ///
-/// It must be dropped attached, as all objects here are: there is no time to ask. The build that
-/// looks for objects dropped by the wrong thread (`make test-canary`) does ask.
-pub(crate) struct Kept<T = PyAny>(ManuallyDrop<Py<T>>);
+/// It must be dropped attached, and there is no time to ask: asking for each takes a tenth of what a
+/// short run takes. So it cannot be sent to another thread, nor into a closure that runs detached. What
+/// has one and can be sent says why it is dropped attached all the same; a [`Parcel`] asks.
+pub(crate) struct Kept<T = PyAny> {
+    object: ManuallyDrop<Py<T>>,
+    not_send: PhantomData<*mut ()>,
+}
 
 impl<T> From<Py<T>> for Kept<T> {
     fn from(object: Py<T>) -> Self {
-        Self(ManuallyDrop::new(object))
+        Self {
+            object: ManuallyDrop::new(object),
+            not_send: PhantomData,
+        }
     }
 }
 
@@ -127,7 +147,7 @@ impl<T> From<Bound<'_, T>> for Kept<T> {
 impl<T> Kept<T> {
     /// The reference, for the caller to own.
     fn into_ptr(self) -> *mut ffi::PyObject {
-        let pointer = self.0.as_ptr();
+        let pointer = self.object.as_ptr();
         std::mem::forget(self);
         pointer
     }
@@ -137,7 +157,7 @@ impl<T> Deref for Kept<T> {
     type Target = Py<T>;
 
     fn deref(&self) -> &Py<T> {
-        &self.0
+        &self.object
     }
 }
 
@@ -147,14 +167,60 @@ impl<T> Drop for Kept<T> {
         // 1. As for `call`; that the thread is attached is what the type demands.
         // 2. The reference is owned, and this is its end.
         unsafe {
-            if cfg!(any(debug_assertions, pyo3_disable_reference_pool)) {
-                assert_eq!(ffi::PyGILState_Check(), 1, "an object was dropped detached");
-            }
+            debug_assert!(is_attached(), "an object was dropped detached");
             let release: OfObject = std::mem::transmute(black_box(ffi::Py_DecRef as *const ()));
             let guard = NeverUnwound;
-            release(self.0.as_ptr());
+            release(self.object.as_ptr());
             std::mem::forget(guard);
         }
+    }
+}
+
+/// A [`Kept`] that goes through the hands of threads which never attach: queue, wheel and timer thread.
+///
+/// By the rules on the crate's front page none of them drops it. Should one all the same, it leaves the
+/// object to whoever attaches next: late, but sound. Where an assertion may stop the program (debug
+/// builds and `make test-canary`), it does.
+pub(crate) struct Parcel<T>(ManuallyDrop<Kept<T>>);
+
+// SAFETY: a `Py` can be sent and shared; of a `Kept` it is the drop that cannot, and a parcel's asks.
+unsafe impl<T> Send for Parcel<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Parcel<T> {}
+
+impl<T, O: Into<Kept<T>>> From<O> for Parcel<T> {
+    fn from(object: O) -> Self {
+        Self(ManuallyDrop::new(object.into()))
+    }
+}
+
+impl<T> Deref for Parcel<T> {
+    type Target = Py<T>;
+
+    fn deref(&self) -> &Py<T> {
+        &self.0
+    }
+}
+
+impl<T> Drop for Parcel<T> {
+    fn drop(&mut self) {
+        if is_attached() {
+            // SAFETY: it is dropped here, and attached.
+            unsafe { ManuallyDrop::drop(&mut self.0) }
+        } else {
+            self.leave_behind();
+        }
+    }
+}
+
+impl<T> Parcel<T> {
+    /// Puts the reference on pyo3's list of those that whoever attaches next is to drop.
+    #[cold]
+    fn leave_behind(&mut self) {
+        let may_stop = cfg!(any(debug_assertions, pyo3_disable_reference_pool));
+        assert!(!may_stop, "an object was dropped detached");
+        // SAFETY: it is dropped here, as a `Py`, which asks where it is.
+        unsafe { ManuallyDrop::drop(&mut self.0.object) }
     }
 }
 

@@ -12,7 +12,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::callback::{self, Kept};
+use super::callback::{self, Kept, Parcel};
 use super::errors::{BrokenPool, CancelledError};
 use super::hooks::Hooks;
 use super::runner;
@@ -79,7 +79,7 @@ impl Drop for Outer {
 }
 
 /// A reference to a handle, as queue and wheel hold it. Dropped attached, like every Python object.
-pub(crate) struct PyJob(pub(super) Kept<TaskBase>);
+pub(crate) struct PyJob(pub(super) Parcel<TaskBase>);
 
 impl PyJob {
     fn base(&self) -> &TaskBase {
@@ -139,7 +139,8 @@ impl Job for PyJob {
             Hooks::end_child(py, result.as_ref().err());
         }
         if base.view().is_series() {
-            lock(&base.body).stage = Stage::Call(call);
+            let old = std::mem::replace(&mut lock(&base.body).stage, Stage::Call(call));
+            drop(old); // nothing, unless the collector has been here
         } else {
             drop(call);
         }

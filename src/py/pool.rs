@@ -15,7 +15,7 @@ use pyo3::types::{
     PyCFunction, PyContext, PyDict, PyFunction, PyIterator, PyMapping, PyString, PyTuple, PyType,
 };
 
-use super::callback::{self, Kept};
+use super::callback::{self, Kept, Parcel};
 use super::convert::{self, Least};
 use super::deadline::Deadline;
 use super::exit;
@@ -56,7 +56,7 @@ pub(super) struct PoolBase {
     is_shut: AtomicBool,
     propagate_context: bool,
     /// Runs every callback of this pool, if it is not the pool itself.
-    place: Option<Kept>,
+    place: Option<Parcel<PyAny>>,
 }
 
 /// An engine and the runner of its workers.
@@ -506,7 +506,7 @@ impl PoolBase {
         let place = executor
             .map(|executor| Hooks::on_executor(py, executor))
             .transpose()?
-            .map(Kept::from);
+            .map(Parcel::from);
         let nudge = if nudge {
             Nudge::of_process(py, options.pool.turns.is_some())
         } else {

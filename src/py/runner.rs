@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::callback::{self, Kept};
+use super::callback::{self, Parcel};
 use super::errors::BrokenPool;
 use super::gate;
 use super::hooks::Hooks;
@@ -65,8 +65,8 @@ const JOBS_PER_LOOK: u32 = 16;
 
 /// What a pool's initializer is.
 pub(super) struct Initializer {
-    pub(super) callback: Kept,
-    pub(super) args: Kept<PyTuple>,
+    pub(super) callback: Parcel<PyAny>,
+    pub(super) args: Parcel<PyTuple>,
 }
 
 impl Initializer {

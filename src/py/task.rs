@@ -92,6 +92,10 @@ pub(super) struct Body {
     pub(super) extras: Option<Box<Extras>>,
 }
 
+// SAFETY: it lives in a handle, a Python object, and ends when that is deallocated: attached. What is
+// taken out of it before is a `Kept` again, which is where it can be dropped.
+unsafe impl Send for Body {}
+
 /// The native half of `AsyncTask`; see there for what its methods promise.
 #[pyclass(frozen, subclass, weakref, module = "asynctask._asynctask")]
 pub(crate) struct TaskBase {
@@ -618,7 +622,10 @@ impl TaskBase {
     /// `add_done_callback` for who wants to hear of a failure and nothing else; for one, the group.
     fn _on_failure(slf: &Bound<'_, Self>, call: Bound<'_, PyAny>) {
         let stored = call.clone().into();
-        if !slf.get().watch(|extras| extras.on_failure = Some(stored))
+        let mut old = None; // dropped when the lock has been let go of
+        if !slf
+            .get()
+            .watch(|extras| old = extras.on_failure.replace(stored))
             && slf.get().view().phase() == Phase::Failed
         {
             call_done_callback(slf, &call);
@@ -775,13 +782,16 @@ impl TaskBase {
 
     /// Names what the run that goes on elsewhere can be cancelled by: its `cancel()` says whether
     /// it will. `False`: the run is over, or has been asked to give up already.
-    fn _set_remote(&self, remote: Py<PyAny>) -> bool {
-        self.with_extras(|extras| {
+    fn _set_remote(&self, remote: Bound<'_, PyAny>) -> bool {
+        let mut remote = Some(remote.into());
+        let away = self.with_extras(|extras| {
             if extras.away {
-                extras.remote = Some(remote.into());
+                std::mem::swap(&mut extras.remote, &mut remote);
             }
             extras.away
-        }) && !self.view().cancel_requested()
+        });
+        drop(remote); // the one before, or the new one
+        away && !self.view().cancel_requested()
     }
 
     /// Seconds to the next deadline of a task that waits for it; `None` if it does not.
