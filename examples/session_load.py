@@ -1,14 +1,14 @@
 """The clients of `session_server.py`: a few thousand of them, in one asyncio loop.
 
-Clients take turns at being one of two kinds. A *talker* sends a request every second until the end
+Clients take turns at being one of two kinds. A *talker* sends a request every period until the end
 and then hangs up; its session must never expire, though it lasts longer than the idle timeout. A
-*quiet* client sends from none to eight requests, one a second, and then says nothing more; the
+*quiet* client sends from none to eight requests, one a period, and then says nothing more; the
 server must hang up on it, after the idle timeout and not before.
 
 Who sends what is fixed beforehand, so that client and server can compare their counts to the last
 one. The counts go to stdout at the end, as one line of JSON. Started by the server, as
-``session_load.py --port PORT --clients N --idle SECONDS``. It uses no asynctask: what checks the
-library must not depend on it.
+``session_load.py --port PORT --clients N --idle SECONDS --period SECONDS``. It uses no asynctask:
+what checks the library must not depend on it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,8 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 
-RAMP = 2.0
-"""Seconds over which the clients arrive; it spreads all that follows evenly over the seconds."""
-PERIOD = 1.0
-"""Seconds between two requests of a client."""
+RAMP = 2
+"""Periods over which the clients arrive; it spreads all that follows evenly over the seconds."""
 TALKER_REQUESTS = 15
 QUIET_REQUESTS = 9
 """Quiet clients send fewer than this many."""
@@ -89,7 +87,7 @@ async def client(number: int, start: float, args: argparse.Namespace, report: Re
         return
     try:
         for turn in range(requests):
-            await asyncio.sleep(start + turn * PERIOD - time.monotonic())
+            await asyncio.sleep(start + turn * args.period - time.monotonic())
             asked, expected = request(number, turn)
             spoke = time.monotonic()
             writer.write(asked)
@@ -138,7 +136,7 @@ async def all_clients(args: argparse.Namespace) -> Report:
     start = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for number in range(args.clients):
-            arrival = start + number * RAMP / args.clients
+            arrival = start + number * RAMP * args.period / args.clients
             group.create_task(client(number, arrival, args, report))
     return report
 
@@ -149,6 +147,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--idle", type=float, required=True, help="the idle timeout, in seconds")
+    parser.add_argument("--period", type=float, required=True, help="seconds between two requests")
     args = parser.parse_args()
     try:
         print(json.dumps(asdict(asyncio.run(all_clients(args)))), flush=True)

@@ -22,6 +22,7 @@ exits with 1 if a check fails.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
     from asynctask import AsyncTask, PoolStats
 
-CLIENTS = 3000
-IDLE_TIMEOUT = 4.0
 HEARTBEAT = 1.0
 WATCHDOG = 50.0
 SPARE_FILES = 64
@@ -134,8 +133,9 @@ class Tally:
 class SessionServer:
     """Serves sessions on 127.0.0.1 with the workers and timers of a pool."""
 
-    def __init__(self, pool: AsyncTaskPool) -> None:
+    def __init__(self, pool: AsyncTaskPool, idle_timeout: float) -> None:
         self.pool = pool
+        self.idle_timeout = idle_timeout
         self.tally = Tally()
         self.sessions: set[Session] = set()
         self.selector = selectors.DefaultSelector()
@@ -173,14 +173,18 @@ class SessionServer:
                 connection, _ = self.listener.accept()
                 connection.setblocking(False)
                 # Noted before the post, so it is never after the deadline that asynctask keeps.
-                session = Session(connection, time.monotonic_ns() + round(IDLE_TIMEOUT * 1e9))
+                session = Session(connection, self.next_deadline())
                 session.timeout = self.pool.post_task(
-                    self.expire, DelayTask(IDLE_TIMEOUT), args=(session,)
+                    self.expire, DelayTask(self.idle_timeout), args=(session,)
                 )
                 self.sessions.add(session)
                 self.tally.opened += 1
                 read = partial(self.read, session)
                 self.selector.register(connection, selectors.EVENT_READ, read)
+
+    def next_deadline(self) -> int:
+        """Say when a session expires whose client has just been heard of."""
+        return time.monotonic_ns() + round(self.idle_timeout * 1e9)
 
     def read(self, session: Session) -> None:
         """Read what a client says: put its timeout off, and post its requests."""
@@ -194,8 +198,8 @@ class SessionServer:
             self.end(session)
             return
         *lines, session.unread = (session.unread + heard).split(b"\n")
-        deadline = time.monotonic_ns() + round(IDLE_TIMEOUT * 1e9)
-        if not session.timeout.reschedule(IDLE_TIMEOUT):
+        deadline = self.next_deadline()
+        if not session.timeout.reschedule(self.idle_timeout):
             self.tally.too_late += len(lines)  # it has expired in this very moment
             return
         session.deadline = deadline
@@ -348,12 +352,11 @@ def room_for(clients: int) -> int:
 
 
 @contextlib.contextmanager
-def started_load(port: int, clients: int) -> Iterator[subprocess.Popen[bytes]]:
+def started_load(port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start the clients; they are gone at the end of the block, whatever happens in it."""
     script = Path(__file__).with_name("session_load.py")
-    options = (f"--port={port}", f"--clients={clients}", f"--idle={IDLE_TIMEOUT}")
     with subprocess.Popen(
-        [sys.executable, script, *options],
+        [sys.executable, script, f"--port={port}", *options],
         stdout=subprocess.PIPE,
         process_group=0,  # Ctrl-C is for the server, which ends the clients
     ) as process:
@@ -366,15 +369,21 @@ def started_load(port: int, clients: int) -> Iterator[subprocess.Popen[bytes]]:
 
 def main() -> int:
     """Serve one load, and report."""
-    clients = room_for(CLIENTS)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clients", type=int, default=3000)
+    parser.add_argument("--idle", type=float, default=4.0, help="the idle timeout, in seconds")
+    parser.add_argument("--period", type=float, default=1.0, help="seconds between two requests")
+    args = parser.parse_args()
+    clients = room_for(args.clients)
+    options = f"--clients={clients}", f"--idle={args.idle}", f"--period={args.period}"
     # Leaving the pool's block runs what is queued, and cancels timers and series. Leaving the
     # others before it closes the sockets and ends the clients.
     with (
         AsyncTaskPool(8, thread_name_prefix="worker") as pool,
-        contextlib.closing(SessionServer(pool)) as server,
-        started_load(server.port, clients) as load,
+        contextlib.closing(SessionServer(pool, args.idle)) as server,
+        started_load(server.port, *options) as load,
     ):
-        print(f"{clients} clients on 127.0.0.1:{server.port}, idle timeout {IDLE_TIMEOUT} s\n")
+        print(f"{clients} clients on 127.0.0.1:{server.port}, idle timeout {args.idle} s\n")
         print("beat  sessions  requests/s   expired    lateness of the timeouts so far", flush=True)
         pool.post_task(load.terminate, DelayTask(WATCHDOG), name="watchdog")
         posted = time.monotonic_ns()
