@@ -3,12 +3,15 @@
 import asyncio
 import concurrent.futures as cf
 import contextvars
+import functools
 import gc
+import inspect
 import logging
 import queue
 import sys
 import threading
 import weakref
+from unittest.mock import AsyncMock, MagicMock, create_autospec
 
 import asynctask
 import asynctask.aio
@@ -476,7 +479,6 @@ def test_what_is_refused(run, pool):
 
 def test_what_counts_as_a_coroutine_function(run, pool):
     """Methods, partials, callable objects and wrappers are seen through."""
-    import functools  # noqa: PLC0415  # of this test only
 
     class Owner:
         async def method(self, value):
@@ -522,7 +524,6 @@ def test_what_counts_as_a_coroutine_function(run, pool):
 
 def test_what_was_posted_before_does_not_tell_what_a_coroutine_function_is(run, pool):
     """A plain object does not speak for another class, nor one partial for the next."""
-    import functools  # noqa: PLC0415  # of this test only
 
     class Partial(functools.partial):
         pass
@@ -553,6 +554,164 @@ def test_what_was_posted_before_does_not_tell_what_a_coroutine_function_is(run, 
         for pair in kinds:
             for callback in pair * 2:
                 assert await pool.submit(callback, 7) == 7
+
+    run(main())
+
+
+def test_mocks_are_what_they_stand_for(run, pool):
+    """An `AsyncMock` is awaited on the loop, however it was made; a `MagicMock` is called."""
+
+    class Client:
+        async def fetch(self, value):
+            return value
+
+        def sum(self, value):
+            return value
+
+    async def fetch(value):
+        return value
+
+    client = AsyncMock(Client, **{"fetch.return_value": 7, "sum.return_value": 7})
+    spied = AsyncMock(side_effect=lambda _: threading.get_ident())
+    callbacks = [
+        AsyncMock(return_value=7),
+        functools.partial(AsyncMock(return_value=7)),
+        client.fetch,
+        client.sum,
+        create_autospec(fetch, return_value=7),
+        MagicMock(return_value=7),
+        create_autospec(Client.sum, return_value=7).__get__(Client()),
+    ]
+
+    async def main():
+        for callback in callbacks * 2:
+            assert await pool.submit(callback, 7) == 7
+        assert await pool.submit(spied, 7) == threading.get_ident()
+        spied.assert_awaited_once_with(7)
+
+    run(main())
+
+
+def markers():
+    """Give the ways to say of a function that it gives a coroutine, and to take it back."""
+
+    def mark(function):
+        function._is_coroutine = asyncio.coroutines._is_coroutine
+
+    def unmark(function):
+        del function._is_coroutine
+
+    yield pytest.param(mark, unmark, id="asyncio")
+    if hasattr(inspect, "markcoroutinefunction"):
+
+        def unmark(function):
+            del function._is_coroutine_marker
+
+        yield pytest.param(inspect.markcoroutinefunction, unmark, id="inspect")
+
+
+@pytest.mark.parametrize(("mark", "unmark"), list(markers()))
+def test_a_function_can_be_marked_as_a_coroutine_function(run, pool, mark, unmark):
+    """The mark counts on functions, methods and objects, also on those that were posted before."""
+
+    async def awaited():
+        return threading.get_ident()
+
+    class Object:
+        def __call__(self):
+            return awaited()
+
+        def method(self):
+            return awaited()
+
+    def function():
+        return awaited()
+
+    def decorated():
+        return awaited()
+
+    decorated.attribute = "of no matter"
+
+    async def main():
+        here = threading.get_ident()
+        of_class, one, other = Object.method, Object(), Object()
+        for marked, callback in [
+            (function, function),
+            (function, functools.partial(function)),
+            (decorated, decorated),
+            (of_class, one.method),
+            (one, one),
+        ]:
+            (await pool.submit(callback)).close()
+            mark(marked)
+            assert await pool.submit(callback) == here
+            unmark(marked)
+            (await pool.submit(callback)).close()
+        mark(one)
+        (await pool.submit(other)).close()
+        function._is_coroutine = function._is_coroutine_marker = "something else"
+        (await pool.submit(function)).close()
+
+    run(main())
+
+
+def test_a_call_that_is_made_a_coroutine_later(run, pool):
+    """What a class or its base has as `__call__` at the time of the post is what counts."""
+
+    class Base:
+        def __call__(self):
+            return 1
+
+    class Derived(Base):
+        pass
+
+    async def call(_self):
+        return 2
+
+    async def main():
+        assert await pool.submit(Derived()) == 1
+        plain, Base.__call__ = Base.__call__, call
+        assert await pool.submit(Derived()) == 2
+        Base.__call__ = plain
+        assert await pool.submit(Derived()) == 1
+        Derived.__call__ = call
+        assert await pool.submit(Derived()) == 2
+        assert await pool.submit(Base()) == 1
+
+    run(main())
+
+
+def test_a_compiled_function_is_known_by_its_own_code(run, pool):
+    """Of objects that look like functions, as Cython's do, each says what it is."""
+
+    class Compiled:
+        __defaults__ = __kwdefaults__ = __annotations__ = None
+
+        def __init__(self, function):
+            self.__name__, self.__code__, self.function = "compiled", function.__code__, function
+
+        def __call__(self):
+            return self.function()
+
+    async def awaited():
+        return 2
+
+    async def main():
+        assert await pool.submit(Compiled(lambda: 1)) == 1
+        assert await pool.submit(Compiled(awaited)) == 2
+        assert await pool.submit(Compiled(lambda: 1)) == 1
+
+    run(main())
+
+
+def test_a_coroutine_that_a_plain_function_returns_is_its_result(run, pool):
+    """As with every executor: nobody awaits it but the caller."""
+
+    async def awaited():
+        return 7
+
+    async def main():
+        assert await (await pool.submit(lambda: awaited())) == 7  # noqa: PLW0108  # a plain function
 
     run(main())
 

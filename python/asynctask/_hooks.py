@@ -29,6 +29,7 @@ __all__ = [
     "after_fork_in_child",
     "end_child",
     "is_coroutine_function",
+    "is_plain_class",
     "log_callback",
     "log_initializer",
     "log_run",
@@ -44,16 +45,39 @@ __all__ = [
 # to stderr, as with `concurrent.futures` and `asyncio`.
 _logger = logging.getLogger("asynctask")
 
+MARKS = ("_is_coroutine_marker", "_is_coroutine", "__code__")
+"""What `is_coroutine_function` looks for on an object that is no function of Python's."""
+
 
 def is_coroutine_function(callback: Any) -> bool:
     """Tell whether calling *callback* gives a coroutine, whatever it is wrapped in."""
     import inspect  # noqa: PLC0415  # plain functions, which most callbacks are, never come here
 
+    if inspect.iscoroutinefunction(callback):
+        return True
     while isinstance(callback, functools.partial):
         callback = callback.func
     # Of an object that can be called, it is the class that has the function.
-    function = callback if inspect.isroutine(callback) else type(callback).__call__
-    return inspect.iscoroutinefunction(function)
+    kind = callback if inspect.isroutine(callback) else type(callback).__call__
+    return inspect.iscoroutinefunction(kind) or _is_marked_by_asyncio(callback)
+
+
+def is_plain_class(kind: Any) -> bool:
+    """Tell whether calling an instance gives no coroutine, unless its `__dict__` has a mark."""
+    return not (
+        issubclass(kind, functools.partial)
+        or is_coroutine_function(kind.__call__)
+        or hasattr(kind, "__getattr__")
+        or kind.__getattribute__ is not object.__getattribute__
+        or any(hasattr(kind, mark) for mark in MARKS)
+    )
+
+
+def _is_marked_by_asyncio(callback: Any) -> bool:
+    """Tell whether *callback* has the mark that was asyncio's before `inspect` had one."""
+    coroutines = sys.modules.get("asyncio.coroutines")
+    mark = getattr(coroutines, "_is_coroutine", None)
+    return mark is not None and getattr(callback, "_is_coroutine", None) is mark
 
 
 def on_loop(loop: AbstractEventLoop | None) -> _OnLoop:

@@ -30,11 +30,11 @@ use std::hint::black_box;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFunction, PyString, PyTuple};
-use pyo3::{Borrowed, ffi};
+use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
+use pyo3::{Borrowed, ffi, intern};
 
 use super::{gate, runner};
 
@@ -252,10 +252,94 @@ pub(super) fn code_of<'a, 'py>(function: &'a Bound<'py, PyFunction>) -> Borrowed
     unsafe { Borrowed::from_ptr(function.py(), ffi::PyFunction_GetCode(function.as_ptr())) }
 }
 
-/// Code objects of functions, and types of callable objects, that are known to give no coroutine when
-/// they are called; each in the place that its address says, and kept alive. Finding out takes 50 ns
-/// for a function and a microsecond for an object, and who posts a great deal posts the same things
-/// over and over.
+/// Whether an attribute is set on a function that says that it gives a coroutine, whatever its code
+/// is: `inspect.markcoroutinefunction` sets one, and asyncio has had another. Most functions have no
+/// attributes at all, and that is seen in a nanosecond.
+pub(super) fn may_be_marked(function: &Bound<'_, PyFunction>) -> PyResult<bool> {
+    // SAFETY:
+    // 1. The object is a function, and alive.
+    // 2. Where there is no GIL another thread may be setting the first attribute: the pointer is read
+    //    in one piece, and compared with null, and nothing else.
+    let attributes = unsafe {
+        let function = function.as_ptr().cast::<ffi::PyFunctionObject>();
+        AtomicPtr::from_ptr(&raw mut (*function).func_dict).load(Ordering::Relaxed)
+    };
+    if attributes.is_null() {
+        return Ok(false);
+    }
+    is_marked(function)
+}
+
+/// Whether an object that has a `__dict__` has one of `_hooks.MARKS` there.
+fn is_marked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = object.py();
+    // SAFETY: attached; the result is a new reference, or null with an exception set.
+    let attributes = unsafe {
+        let attributes = ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(py, attributes)?
+    };
+    let attributes = attributes.cast::<PyDict>()?;
+    Ok(!attributes.is_empty()
+        && (attributes.contains(intern!(py, "_is_coroutine_marker"))?
+            || attributes.contains(intern!(py, "_is_coroutine"))?
+            || attributes.contains(intern!(py, "__code__"))?))
+}
+
+/// Classes whose instances give no coroutine when they are called, unless one has an attribute that
+/// says so: their versions, each in the place that it says itself, and whether instances have a
+/// `__dict__` in the lowest bit. Finding out takes microseconds.
+///
+/// CPython gives a class a new version whenever the class or a base has changed, and no version twice;
+/// 0 is none. So a version that is here speaks for a class as it is now, and nothing is kept alive.
+static PLAIN_CLASSES: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+
+/// The version of a class, or 0 while it has none.
+pub(super) fn version_of(class: &Bound<'_, PyType>) -> u32 {
+    // SAFETY:
+    // 1. The class is alive.
+    // 2. Where there is no GIL another thread may be changing the class: the version is read in one
+    //    piece, and it is the old one or the new one.
+    unsafe {
+        let version = &raw mut (*class.as_type_ptr()).tp_version_tag;
+        AtomicU32::from_ptr(version).load(Ordering::Relaxed)
+    }
+}
+
+fn place_of_version(version: u32) -> &'static AtomicU64 {
+    &PLAIN_CLASSES[version as usize % PLAIN_CLASSES.len()]
+}
+
+/// Whether it is known that a call of this object, an instance of `class`, gives no coroutine.
+pub(super) fn is_known_plain_object(
+    object: &Bound<'_, PyAny>,
+    class: &Bound<'_, PyType>,
+) -> PyResult<bool> {
+    let version = version_of(class);
+    // Relaxed: nothing is read through it.
+    let known = place_of_version(version).load(Ordering::Relaxed);
+    if version == 0 || known >> 1 != u64::from(version) {
+        return Ok(false);
+    }
+    let has_dict = known & 1 == 1;
+    Ok(!has_dict || !is_marked(object)?)
+}
+
+/// Remembers that instances of this class give no coroutine, as long as it has this version: the one
+/// that it had before anybody looked.
+pub(super) fn know_plain_class(class: &Bound<'_, PyType>, version: u32) -> PyResult<()> {
+    let offset: isize = class
+        .getattr(intern!(class.py(), "__dictoffset__"))?
+        .extract()?;
+    if version != 0 {
+        let known = u64::from(version) << 1 | u64::from(offset != 0);
+        place_of_version(version).store(known, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Code objects of functions that are known to give no coroutine when they are called; each in the
+/// place that its address says, and kept alive. Finding out takes 50 ns, and who posts a great deal
+/// posts the same things over and over.
 ///
 /// What is here is compared, and nothing else, with what is alive; so it does no harm to read it just
 /// before somebody replaces it, and its memory is used again.
@@ -267,13 +351,13 @@ fn place_of(object: &Bound<'_, PyAny>) -> &'static AtomicPtr<ffi::PyObject> {
     &PLAIN[(address >> 5 ^ address >> 11) % PLAIN.len()]
 }
 
-/// Whether [`know_plain`] was told of this code or type.
+/// Whether [`know_plain`] was told of this code.
 pub(super) fn is_known_plain(object: &Bound<'_, PyAny>) -> bool {
     // Relaxed: nothing is read through it.
     place_of(object).load(Ordering::Relaxed) == object.as_ptr()
 }
 
-/// Remembers that a call of what has this code or type gives no coroutine.
+/// Remembers that a call of what has this code gives no coroutine.
 pub(super) fn know_plain(object: &Bound<'_, PyAny>) {
     // AcqRel: the reference that is taken out was stored by another thread.
     let old = place_of(object).swap(object.clone().into_ptr(), Ordering::AcqRel);

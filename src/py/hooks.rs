@@ -156,6 +156,14 @@ impl Hooks {
         callback::call_method(functions, name, (callback,))?.extract()
     }
 
+    /// Whether instances of a class give no coroutine, but for those that have an attribute of their
+    /// own that says so.
+    pub(super) fn is_plain_class(class: &Bound<'_, PyType>) -> PyResult<bool> {
+        let py = class.py();
+        let name = intern!(py, "is_plain_class");
+        callback::call_method(Self::ask(py)?, name, (class,))?.extract()
+    }
+
     fn ask(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
         Ok(Self::get(py)?.functions.bind(py))
     }

@@ -384,13 +384,13 @@ fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
     if class.is(partial) {
         return is_coroutine_function(&callback.getattr(intern!(py, "func"))?);
     }
-    if callback::is_known_plain(&class) {
+    if callback::is_known_plain_object(callback, &class)? {
         return Ok(false);
     }
+    let version = callback::version_of(&class);
     let is_coroutine_function = Hooks::is_coroutine_function(callback)?;
-    // Of a subclass of `partial` it depends on the object, of everything else on its class.
-    if !is_coroutine_function && !callback.is_instance(partial)? {
-        callback::know_plain(&class);
+    if !is_coroutine_function && Hooks::is_plain_class(&class)? {
+        callback::know_plain_class(&class, version)?;
     }
     Ok(is_coroutine_function)
 }
@@ -400,17 +400,17 @@ fn gives_coroutine(function: &Bound<'_, PyFunction>) -> PyResult<bool> {
     const CO_COROUTINE: u32 = 0x80;
 
     let code = callback::code_of(function);
-    if callback::is_known_plain(&code) {
-        return Ok(false);
-    }
-    let flags: u32 = code
-        .getattr(intern!(function.py(), "co_flags"))?
-        .extract()?;
-    let gives_coroutine = flags & CO_COROUTINE != 0;
-    if !gives_coroutine {
+    if !callback::is_known_plain(&code) {
+        let flags: u32 = code
+            .getattr(intern!(function.py(), "co_flags"))?
+            .extract()?;
+        if flags & CO_COROUTINE != 0 {
+            return Ok(true);
+        }
         callback::know_plain(&code);
     }
-    Ok(gives_coroutine)
+    // The code is the same for ever; what is set on the function may come and go.
+    Ok(callback::may_be_marked(function)? && Hooks::is_coroutine_function(function)?)
 }
 
 #[pymethods]
