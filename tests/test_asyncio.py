@@ -1334,25 +1334,37 @@ def test_install_on_a_loop_that_does_not_run(new_loop, pool):
         assert runner.run(main()).startswith("asynctask-")
 
 
-def test_the_end_of_the_loop_waits_for_its_own_tasks(new_loop, make_pool, make_gate):
+def test_the_end_of_the_loop_waits_for_its_own_tasks(new_loop, make_pool, make_gate, until):
     """`asyncio.run` waits for what was posted by way of its default executor, and nothing else."""
     pool = make_pool(2)
     foreign, own = make_gate(), make_gate()
     other = pool.submit(foreign)
-    seen = []
+    posted = []
+    ended = threading.Event()
+
+    class Recorder:
+        def submit(self, *call):
+            posted.append(pool.submit(*call))
+            return posted[-1]
 
     async def main():
-        asynctask.aio.install(pool=pool)
-        waiting = asyncio.get_running_loop().run_in_executor(
-            None, lambda: (own(), seen.append("own"))
-        )
+        asynctask.aio.install(pool=Recorder())
+        asyncio.get_running_loop().run_in_executor(None, own)
         await eventually(own.started.is_set)
-        asyncio.get_running_loop().call_soon(own.open)
-        return waiting
 
+    def let_go_on():
+        # Not before somebody waits for it, as the library's `wait` shows, or nobody did.
+        until(lambda: posted and (posted[0]._waiters or ended.is_set()))
+        own.open()
+
+    opener = threading.Thread(target=let_go_on)
+    opener.start()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())
-    assert seen == ["own"]
+    waited = posted[0].done()
+    ended.set()
+    opener.join(20)
+    assert waited
     assert not other.done()
     foreign.open()
     assert other.result(20) == "through"

@@ -182,3 +182,28 @@ def test_importing_starts_no_thread(run_python):
         """
     )
     assert printed.split() == ["1", "1"]
+
+
+def test_modules_of_the_package_are_there_when_asked_for(run_python):
+    """`asynctask.aio` and `asynctask.testing` need no import of their own, and cost it none."""
+    run_python(
+        """
+        import sys
+        import asynctask
+
+        assert not {"asyncio", "asynctask.aio", "asynctask.testing"} & set(sys.modules)
+        assert {"aio", "testing", "post_task"} <= set(dir(asynctask))
+        assert callable(asynctask.aio.install)
+        assert asynctask.testing.ManualClock is asynctask._asynctask.ManualClock
+        assert asynctask.aio is sys.modules["asynctask.aio"]
+        from asynctask import aio, testing
+
+        try:
+            asynctask.no_such_name
+        except AttributeError as error:
+            assert str(error) == "module 'asynctask' has no attribute 'no_such_name'", error
+            assert (error.name, error.obj) == ("no_such_name", asynctask)
+        else:
+            raise AssertionError
+        """
+    )

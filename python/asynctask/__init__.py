@@ -23,6 +23,8 @@ import os as _os
 import sys as _sys
 import threading as _threading
 from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from asynctask import _asynctask, _hooks
 from asynctask._asynctask import (
@@ -42,6 +44,10 @@ from asynctask._pool import AsyncTaskPool, PoolStats
 from asynctask._task import AsyncTask
 from asynctask._ticker import Ticker, ticker
 from asynctask.exceptions import BrokenPool, PoolShutdown, QueueFull
+
+if _TYPE_CHECKING:
+    from asynctask import aio as aio
+    from asynctask import testing as testing
 
 __version__ = "0.1.0"
 
@@ -68,6 +74,23 @@ __all__ = [
     "ticker",
     "wait_and_exit",
 ]
+
+# Modules of the package that are imported when somebody first asks for them: `aio` imports asyncio.
+_LAZY = frozenset({"aio", "testing"})
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _LAZY:
+        import importlib  # noqa: PLC0415  # `from asynctask import aio` comes here again
+
+        return importlib.import_module(f"asynctask.{name}")
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message, name=name, obj=_sys.modules[__name__])
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
 
 # Workers run in the main interpreter, and nowhere else. From 3.12 on CPython itself refuses.
 if _sys.version_info < (3, 12):
