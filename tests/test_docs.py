@@ -69,9 +69,9 @@ def test_all_names_are_there():
     assert public == set(asynctask.__all__)
 
 
-def blocks():
-    """Give the README's blocks of Python."""
-    text = README.read_text() if README.exists() else ""
+def blocks(page=README):
+    """Give a page's blocks of Python."""
+    text = page.read_text() if page.exists() else ""
     return re.findall(r"^```(?:python|pycon)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
@@ -87,3 +87,12 @@ def test_the_readmes_examples_work(run_python):
     session = "\n".join(block for block in blocks() if ">>> " in block)
     test = doctest.DocTestParser().get_doctest(session, {}, "README", str(README), 0)
     assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_the_examples_beside_the_library_work(run_python):
+    """So do those of the page that compares with `concurrent.futures`."""
+    pytest.importorskip("sentry_sdk")
+    page = README.parent / "docs" / "futures.md"
+    if page.exists():
+        assert blocks(page)
+        run_python("\n".join(blocks(page)))

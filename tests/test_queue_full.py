@@ -1,5 +1,6 @@
 """The bounded queue and its five policies."""
 
+import concurrent.futures as cf
 import threading
 
 import asynctask
@@ -125,6 +126,22 @@ def test_block_waits_for_room(full, gate):
     thread.join(20)
     tasks[0].result(20)
     assert ran == [0, 1, "late"]
+
+
+def test_a_finalizer_can_post_inside_a_wait(full, gate):
+    """`try_submit` never waits, also when its thread holds the lock that a worker needs."""
+    pool, _, queued = full("block")
+    posted = []
+
+    class Finalized:
+        def __del__(self):
+            posted.append(pool.try_submit(int))
+
+    with cf._base._AcquireFutures(queued):  # what `concurrent.futures.wait` holds
+        gate.open()  # whoever waited for room now would wait for ever
+        Finalized()
+    assert len(posted) == 1
+    assert all(task.result(20) is None for task in queued)
 
 
 def test_block_is_the_default(make_pool, gate):

@@ -68,7 +68,7 @@ class AsyncTaskPool(PoolBase, Executor):
             waiting task fails with `BrokenPool`, and so does every later post.
         initargs: See *initializer*.
         min_workers: Workers that stay when idle.
-        idle_timeout: How long any other worker stays idle before it leaves.
+        idle_timeout: How long any other worker stays idle before it leaves; 10 s by default.
         queue_size: The most tasks that wait for a worker. ``None`` for no bound, 0 to
             hand over to a free worker or treat the queue as full.
         on_full: What happens to a post that finds the queue full. ``"block"``: it

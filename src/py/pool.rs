@@ -588,6 +588,9 @@ impl PoolBase {
     }
 
     /// Like `submit`, but give ``None`` when the queue is full, whatever ``on_full`` says.
+    ///
+    /// It never waits: the one to call in a finalizer or a signal handler, whose thread may hold a lock
+    /// that a worker needs.
     #[pyo3(signature = (r#fn, /, *args, **kwargs))]
     fn try_submit<'py>(
         &self,
