@@ -22,12 +22,14 @@
 //!
 //! # Waits inside a callback
 //!
-//! A worker that waits for a task which no one has started runs it itself
-//! ([`Engine::help`]). For anything else the pool lends another worker for as long as the wait
-//! lasts. So a callback can wait for whatever it likes, on a pool of any size.
+//! A worker that waits, for as long as it takes, for a task which no one has started runs it itself
+//! ([`Engine::run_inline`]), [`INLINE_DEPTH`] deep at most. For anything else, and for every wait with
+//! a timeout, which must not last as long as somebody else's callback, the pool lends another worker
+//! for as long as the wait lasts. So a callback can wait for whatever it likes, on a pool of any size.
 #![forbid(unsafe_code)]
 
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,11 +41,20 @@ use crossbeam_utils::CachePadded;
 use crate::clock::{Clock, Monotonic, Nanos, Settle, asked};
 use crate::error::Error;
 use crate::fork::Birth;
-use crate::pool::{Pool, PoolCounts, PoolOptions, Refused, Runner};
+use crate::pool::{Pool, PoolCounts, PoolOptions, Refused, Runner, lend_while_waiting, or_summon};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parker, lock};
 use crate::task::{Cancel, Ending, Goal, Phase, Task, View, Wakes};
 use crate::timer::{Sink, Timer};
 use crate::wheel::{Due, Key, Tiers};
+
+/// How deep waits inside callbacks may nest on one stack. Each level takes the frames of a call from
+/// here to the callback and from the callback to the wait, 1 to 3 KiB without the callback's own.
+const INLINE_DEPTH: u32 = 32;
+
+thread_local! {
+    /// The tasks that wait on this thread's stack for the one that it runs.
+    static INLINED: Cell<u32> = const { Cell::new(0) };
+}
 
 /// An owned reference to a task, as queue and wheel hold it.
 ///
@@ -238,6 +249,7 @@ impl Away {
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<(), Error> {
         let parker = Arc::new(Parker::new());
+        let mut lent = None;
         loop {
             {
                 let mut state = lock(&self.state);
@@ -246,7 +258,8 @@ impl Away {
                 }
                 state.joiners.push(Arc::clone(&parker));
             }
-            if let Err(error) = parker.wait(deadline, interrupted) {
+            lent = lent.or_else(lend_while_waiting);
+            if let Err(error) = parker.wait(deadline, &mut or_summon(lent.as_ref(), interrupted)) {
                 lock(&self.state)
                     .joiners
                     .retain(|other| !Arc::ptr_eq(other, &parker));
@@ -255,6 +268,9 @@ impl Away {
         }
     }
 }
+
+/// What waits for room in a queue, by [`Pool::wait_for_room`], whose `place` the second argument is.
+pub type WaitForRoom<'a, J> = dyn FnMut(&Pool<J>, &mut Option<u64>) -> Result<(), Error> + 'a;
 
 /// Pool, wheel and timer thread together.
 pub struct Engine<J: Job> {
@@ -347,11 +363,11 @@ impl<J: Job> Engine<J> {
         &self,
         job: J,
         token: J::Token<'_>,
-        wait_for_room: &mut dyn FnMut(&Pool<J>) -> Result<(), Error>,
+        wait_for_room: &mut WaitForRoom<'_, J>,
     ) -> Result<(), Error> {
         self.sweep(token);
         count(&self.counters.submitted, 1);
-        let mut job = job;
+        let (mut job, mut place) = (job, None);
         loop {
             let refused = match self.pool.push(job) {
                 Ok(()) => return Ok(()),
@@ -370,7 +386,7 @@ impl<J: Job> Engine<J> {
                         .map_err(|refused| self.not_submitted(refused.error));
                 }
                 OnFull::Block => {
-                    if let Err(error) = wait_for_room(&self.pool) {
+                    if let Err(error) = wait_for_room(&self.pool, &mut place) {
                         return Err(self.not_submitted(error));
                     }
                 }
@@ -405,7 +421,7 @@ impl<J: Job> Engine<J> {
         &self,
         jobs: Vec<J>,
         token: J::Token<'_>,
-        wait_for_room: &mut dyn FnMut(&Pool<J>) -> Result<(), Error>,
+        wait_for_room: &mut WaitForRoom<'_, J>,
     ) -> Result<(), Error> {
         self.sweep(token);
         let mut jobs = VecDeque::from(jobs);
@@ -502,12 +518,16 @@ impl<J: Job> Engine<J> {
         Some(Duration::from_nanos(deadline.saturating_sub(self.now())))
     }
 
-    /// On a worker of this engine: runs the task right here, if nobody has started it and it is
-    /// due. `false`: the caller must wait for it.
-    pub fn help(&self, job: &J, token: J::Token<'_>) -> bool {
+    /// On a worker of this engine, for a wait without a timeout: runs the task right here, if nobody
+    /// has started it and it is due. `false`: the caller must wait for it.
+    pub fn run_inline(&self, job: &J, token: J::Token<'_>) -> bool {
         let task = job.task();
         let view = task.view();
         if !self.pool.is_worker() || view.is_series() || view.phase() != Phase::Pending {
+            return false;
+        }
+        let depth = INLINED.get();
+        if depth >= INLINE_DEPTH {
             return false;
         }
         if task.was_on_wheel() && self.timer.holds(|| key_of(task)) {
@@ -517,13 +537,15 @@ impl<J: Job> Engine<J> {
             return false;
         }
         let cleared = self.pool.note_husk(is_husk);
-        run_started(job.share(token), token, &mut Wakes::default());
+        INLINED.set(depth + 1);
+        run_started(job.share(token), token, &mut Wakes::default()); // it does not unwind
+        INLINED.set(depth);
         drop(cleared);
         true
     }
 
-    /// Sleeps until `goal` is met; on a worker of this engine, another is lent meanwhile. The caller
-    /// has let go of whatever lock callbacks run under.
+    /// Sleeps until `goal` is met; on a worker, of this engine or another, one more is lent to its
+    /// pool meanwhile. The caller has let go of whatever lock callbacks run under.
     ///
     /// # Errors
     /// [`Error::TimedOut`], [`Error::Interrupted`]; see [`Task::wait`].
@@ -538,8 +560,15 @@ impl<J: Job> Engine<J> {
         if goal.is_met_by(view) {
             return Ok(view); // and no worker is started for a wait that is none
         }
-        let _lent = self.pool.is_worker().then(|| self.pool.lend());
-        task.wait(goal, deadline, self.pool.before_wait(), interrupted)
+        let is_look = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let lent = if is_look { None } else { lend_while_waiting() };
+        let spin = self.pool.before_wait();
+        task.wait(
+            goal,
+            deadline,
+            spin,
+            &mut or_summon(lent.as_ref(), interrupted),
+        )
     }
 
     /// Refuses further tasks and cancels those on the wheel. With `drain` the queue is still worked
@@ -572,7 +601,7 @@ impl<J: Job> Engine<J> {
 
     /// Sleeps until every worker has ended and every run that was handed over has come back; the
     /// engine must be closed. On one of its own workers it does not wait, for it would wait for
-    /// itself.
+    /// itself; on another's, see [`Pool::join`].
     ///
     /// # Errors
     /// [`Error::TimedOut`] when `deadline` passes first, [`Error::Interrupted`].
@@ -615,9 +644,13 @@ impl<J: Job> Engine<J> {
     #[cold]
     fn sweep_all(&self, token: J::Token<'_>) {
         for job in self.attic.take() {
-            // Most are over; what never found a worker says so in its handle.
+            // What never found a worker says so in its handle. What was cancelled by somebody else on
+            // its way to the queue was counted as a husk there, and never came.
+            let was_cancelled = job.task().view().phase() == Phase::Cancelled;
             if job.task().stop(true) == Cancel::Now {
                 Self::end_cancelled(&job, token, &self.counters.cancelled);
+            } else if was_cancelled {
+                self.pool.forget_husk();
             }
         }
     }

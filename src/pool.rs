@@ -12,12 +12,19 @@
 //!
 //! # Worker states
 //!
-//! | state   | counted in          | leaves it by                                          |
-//! |---------|---------------------|-------------------------------------------------------|
-//! | coming  | `workers`, `coming` | its first `take`                                      |
-//! | running | `workers`, `running`| a `take` that finds the queue empty                   |
-//! | idle    | `workers`, `idle`   | a summons, the idle timeout, a shutdown               |
-//! | leaving | `alive` only        | the end of its thread                                 |
+//! | state   | counted in           | leaves it by                                | to            |
+//! |---------|----------------------|---------------------------------------------|---------------|
+//! | coming  | `workers`, `coming`  | its first `take`                            | running, free |
+//! |         |                      | a thread that the system refuses            | nothing       |
+//! | running | `workers`, `running` | a `take` that finds nothing for it          | free          |
+//! | free    | `workers`            | a `wait` that finds the queue not empty     | coming        |
+//! |         |                      | a `wait` that finds nothing to do           | idle, left    |
+//! | idle    | `workers`, `idle`    | a summons                                   | coming        |
+//! |         |                      | the idle timeout, a shutdown                | free, left    |
+//! | left    | `alive` only         | the end of its thread                       | nothing       |
+//!
+//! From each of them a runner that gives up, or unwinds, takes its worker straight to the end; see
+//! [`Worker`]'s drop.
 //!
 //! # The baton
 //!
@@ -26,9 +33,26 @@
 //! of short jobs costs one wake-up, and a job that blocks costs nothing: the next worker has been
 //! sent for before the job began.
 //!
-//! Invariant: the queue is not empty ⇒ one is coming, or every worker that may exist is running.
-//! It is kept because push, take, the idle check and the leaving of a worker all happen under the
-//! one lock, and each that ends with a job in the queue ends with a summons.
+//! Invariant: the queue is not empty ⇒ one is coming, or no worker is idle, and as many exist as may,
+//! or as the system has threads for. It is kept because push, take, the idle check and the leaving of
+//! a worker all happen under the one lock, and each that ends with a job in the queue ends with a
+//! summons.
+//!
+//! # When the system has no thread to give
+//!
+//! A worker is counted as coming before it has a thread, so that nobody sends for another meanwhile.
+//! If the thread is refused:
+//!
+//! 1. Where it would have been the only worker, it was started under the lock, so what the caller
+//!    has brought is still last in the queue, and goes back to him.
+//! 2. Where there are others, the caller's job has been accepted. The worker that was coming is taken
+//!    back (the drop of [`Coming`]), and an idle one is sent in its place.
+//! 3. Where none is idle, the next worker that ends its job takes what is queued, and tries again to
+//!    start another; so does each later push, and twice a second every worker that waits with another
+//!    lent for it.
+//!
+//! The race of step 2: between the count and the refusal a worker goes idle, for one is coming, and
+//! a second push sends for nobody, for the same reason.
 //!
 //! # Turns
 //!
@@ -67,24 +91,30 @@
 //! # Why one mutex
 //!
 //! Measured against lock-free queues on two cores it is equal or better, and with it the bound, the
-//! counts and the wake-ups are exact. It is a leaf lock: held for a few dozen instructions, never
-//! while a job, a caller's code or a wait runs.
+//! counts and the wake-ups are exact. It is a leaf lock: never held while a job, a caller's code or a
+//! wait runs, and as a rule for a few dozen instructions. The exceptions, each bounded:
+//!
+//! - a worker that would be the only one is started under it, 10 to 50 µs;
+//! - a worker whose idle time is up looks for itself among the idle ones;
+//! - a queue that was long and has run empty gives its memory back;
+//! - [`close`](Pool::close) without `drain` empties the queue.
 #![forbid(unsafe_code)]
 
 mod spin;
 mod turn;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::{Duration, Instant};
 
 use self::spin::Spin;
 use self::turn::Turn;
 use crate::error::Error;
 use crate::fork::Birth;
-use crate::sync::{Mutex, MutexGuard, Parked, Parker, Wake, lock, thread};
+use crate::sync::{self, Mutex, MutexGuard, Parked, Parker, Wake, lock, thread};
 
 /// What a worker does with its life.
 ///
@@ -102,7 +132,9 @@ pub trait Runner: Send + Sync + 'static {
     /// }
     /// ```
     ///
-    /// It must not unwind; a panic of a job is the runner's to catch.
+    /// It must not unwind; a panic of a job is the runner's to catch. A worker whose runner unwinds all
+    /// the same, or gives up, is replaced if there is work; one after the other that never took a job,
+    /// after ever longer pauses.
     fn work(&self, worker: &Worker<Self::Job>);
 
     /// Called when due jobs have been queued, so that the lock that jobs run under can be made free
@@ -111,7 +143,16 @@ pub trait Runner: Send + Sync + 'static {
     fn due(&self, is_coming: bool) {
         let _ = is_coming;
     }
+
+    /// Called once in the pool's life, when more than [`MANY_LENT`] workers are lent at a time; by the
+    /// thread whose wait was one too many, with no lock held.
+    fn lends_many(&self, lent: usize) {
+        let _ = lent;
+    }
 }
+
+/// So many workers may be lent at a time before the runner is told; see [`Runner::lends_many`].
+pub const MANY_LENT: usize = 256;
 
 /// How a pool is to be built.
 #[derive(Clone, Debug)]
@@ -127,6 +168,8 @@ pub struct PoolOptions {
     pub queue_size: Option<usize>,
     /// Workers are called this, a dash and a number.
     pub thread_name: String,
+    /// The stack of a worker's thread, in bytes; `None` for what Rust's threads have, 2 MiB.
+    pub stack_size: Option<usize>,
     /// `Some` if jobs run under a lock that one thread at a time can hold, such as an interpreter's;
     /// see [Turns](self#turns). The duration is a little less than the shortest time after which a
     /// thread is made to give that lock up.
@@ -142,6 +185,7 @@ impl Default for PoolOptions {
             idle_timeout: Duration::from_secs(10),
             queue_size: None,
             thread_name: "asynctask".to_owned(),
+            stack_size: None,
             turns: None,
         }
     }
@@ -181,8 +225,12 @@ struct Shared<J> {
     idle_timeout: Duration,
     queue_size: Option<usize>,
     thread_name: String,
+    stack_size: Option<usize>,
     turns: Option<Duration>,
     spin: Spin,
+    /// So many starts are refused, as a system without threads would.
+    #[cfg(test)]
+    refusals: std::sync::atomic::AtomicUsize,
 }
 
 struct State<J> {
@@ -201,13 +249,54 @@ struct State<J> {
     min_workers: usize,
     /// Workers added for as long as others wait inside a job.
     lent: usize,
+    /// [`Runner::lends_many`] has been told.
+    told_of_many: bool,
+    /// Workers in a row that ended without ever having taken a job.
+    fruitless: u32,
     open: bool,
     started: u64,
     turn: Turn,
-    /// Callers who wait for room, first come first served.
-    room: VecDeque<Arc<Parker>>,
+    /// Callers who wait for room, in the order in which they came; see [`Pool::wait_for_room`].
+    room: VecDeque<(u64, Arc<Parker>)>,
+    /// Callers who have ever waited for room.
+    came_for_room: u64,
     /// Callers who wait for the last thread to end.
     joiners: Vec<Arc<Parker>>,
+}
+
+/// A worker that is counted as coming, and has no thread yet.
+///
+/// Dropped, it is taken back, and an idle worker is sent in its place; see [step
+/// 2](self#when-the-system-has-no-thread-to-give).
+#[must_use = "a worker that is counted as coming must be started"]
+struct Coming<'a, J: Send + 'static> {
+    pool: &'a Pool<J>,
+    number: u64,
+}
+
+impl<J: Send + 'static> Coming<'_, J> {
+    /// Gives it a thread, which is from then on the one that answers for it.
+    fn start(self) -> Result<(), String> {
+        self.pool.spawn(self.number)?;
+        std::mem::forget(self);
+        Ok(())
+    }
+}
+
+impl<J: Send + 'static> Drop for Coming<'_, J> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.pool.shared.state);
+        state.take_back_start();
+        let instead = state.summon_idle();
+        let joiners = state.joiners_if_gone();
+        drop(state);
+        if let Some(seat) = instead {
+            seat.parker.unpark();
+        }
+        for joiner in joiners {
+            joiner.unpark();
+        }
+    }
 }
 
 /// Where an idle worker sleeps.
@@ -316,6 +405,12 @@ impl<J> Queue<J> {
         self.give_back();
     }
 
+    /// Takes back what was pushed last, under the same lock, in its order.
+    fn take_last(&mut self, count: usize) -> Vec<J> {
+        let first = self.unsifted.len() - count;
+        self.unsifted.drain(first..).collect()
+    }
+
     fn take_all(&mut self) -> Vec<J> {
         self.sifted
             .drain(..)
@@ -334,6 +429,11 @@ impl<J> State<J> {
         self.urgent.pop_front().or_else(|| self.queue.pop())
     }
 
+    fn take_last_urgent(&mut self, count: usize) -> Vec<J> {
+        let first = self.urgent.len() - count;
+        self.urgent.drain(first..).collect()
+    }
+
     fn take_all(&mut self) -> Vec<J> {
         let mut all: Vec<J> = self.urgent.drain(..).collect();
         all.extend(self.queue.take_all());
@@ -348,20 +448,26 @@ impl<J> State<J> {
 
     /// Sends for one worker if the queue wants one and none is coming.
     fn summon(&mut self) -> Summons {
-        if self.coming || self.queued() == 0 {
-            return Summons::None;
-        }
-        if let Some(seat) = self.idle.pop() {
-            self.coming = true;
-            // Relaxed: read under the same lock.
-            seat.summoned
-                .store(true, std::sync::atomic::Ordering::Relaxed);
+        if let Some(seat) = self.summon_idle() {
             return Summons::Wake(seat);
         }
-        if self.workers < self.limit() {
+        if !self.coming && self.queued() > 0 && self.workers < self.limit() {
             return self.start();
         }
         Summons::None
+    }
+
+    /// The same, but starts none.
+    fn summon_idle(&mut self) -> Option<Arc<Seat>> {
+        if self.coming || self.queued() == 0 {
+            return None;
+        }
+        let seat = self.idle.pop()?;
+        self.coming = true;
+        // Relaxed: read under the same lock.
+        seat.summoned
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        Some(seat)
     }
 
     fn start(&mut self) -> Summons {
@@ -381,10 +487,20 @@ impl<J> State<J> {
 
     fn wake_one_for_room(&mut self, queue_size: Option<usize>) -> Option<Arc<Parker>> {
         if self.room.is_empty() || self.is_full(queue_size) {
-            None
-        } else {
-            self.room.pop_front()
+            return None;
         }
+        self.room.pop_front().map(|(_, caller)| caller)
+    }
+
+    /// Puts a caller where it belongs among those who wait for room, by the number it got when it
+    /// first came.
+    fn queue_for_room(&mut self, place: &mut Option<u64>, caller: Arc<Parker>) {
+        let place = *place.get_or_insert_with(|| {
+            self.came_for_room += 1;
+            self.came_for_room
+        });
+        let before = self.room.partition_point(|&(other, _)| other < place);
+        self.room.insert(before, (place, caller));
     }
 }
 
@@ -410,10 +526,13 @@ impl<J: Send + 'static> Pool<J> {
             max_workers: options.max_workers,
             min_workers: options.min_workers,
             lent: 0,
+            told_of_many: false,
+            fruitless: 0,
             open: true,
             started: 0,
             turn: Turn::default(),
             room: VecDeque::new(),
+            came_for_room: 0,
             joiners: Vec::new(),
         };
         let shared = Shared {
@@ -422,8 +541,11 @@ impl<J: Send + 'static> Pool<J> {
             idle_timeout: options.idle_timeout,
             queue_size: options.queue_size,
             thread_name: options.thread_name.clone(),
+            stack_size: options.stack_size,
             turns: options.turns,
             spin: Spin::new(),
+            #[cfg(test)]
+            refusals: std::sync::atomic::AtomicUsize::new(0),
         };
         Self {
             shared: Arc::new(shared),
@@ -463,7 +585,7 @@ impl<J: Send + 'static> Pool<J> {
         }
         state.queue.push(job);
         self.summon_for(state).map_err(|(mut state, error)| {
-            let job = state.queue.unsifted.pop_back();
+            let job = state.queue.take_last(1).pop();
             let job = job.expect("it was pushed a moment ago, under the same lock");
             Refused { job, error }
         })
@@ -485,9 +607,8 @@ impl<J: Send + 'static> Pool<J> {
             state.queue.push(job);
         }
         self.summon_for(state).map_err(|(mut state, error)| {
-            for _ in jobs.len()..before {
-                let job = state.queue.unsifted.pop_back();
-                jobs.push_front(job.expect("pushed a moment ago, under the same lock"));
+            for job in state.queue.take_last(before - jobs.len()).into_iter().rev() {
+                jobs.push_front(job);
             }
             error
         })
@@ -519,22 +640,24 @@ impl<J: Send + 'static> Pool<J> {
         if !state.open && state.workers == 0 {
             return urgent.into_iter().chain(jobs).collect();
         }
+        let (many, many_urgent) = (jobs.len(), urgent.len());
         for job in jobs {
             state.queue.push(job);
         }
         state.urgent.extend(urgent);
         let summons = state.summon();
         let is_coming = state.coming;
-        match self.start_first(&mut state, summons) {
-            Ok(summons) => {
-                drop(state);
-                self.runner.due(is_coming); // first: the lock is free by the time the worker is awake
-                self.send(summons);
-                Vec::new()
-            }
-            // Their husks stay counted: they come back.
-            Err(_) => state.take_all(),
+        if let Ok(summons) = self.start_first(&mut state, summons) {
+            drop(state);
+            self.runner.due(is_coming); // first: the lock is free by the time the worker is awake
+            self.send(summons);
+            return Vec::new();
         }
+        // What this call has brought, and no more: what else is queued was accepted here, and its
+        // husks are counted here.
+        let mut back = state.take_last_urgent(many_urgent);
+        back.extend(state.queue.take_last(many));
+        back
     }
 
     /// Takes the oldest job out, to make room.
@@ -542,24 +665,33 @@ impl<J: Send + 'static> Pool<J> {
         lock(&self.shared.state).queue.pop()
     }
 
-    /// Sleeps until there may be room, or the pool is closed. The caller then tries again.
+    /// Sleeps until there may be room, or the pool is closed. The caller then tries again, and if a
+    /// push that did not wait was faster, comes back with the same `place`, `None` at first: those who
+    /// wait are woken in the order in which they first came. On a worker of another pool, that pool
+    /// lends one meanwhile.
     ///
     /// # Errors
     /// [`Error::Interrupted`] when a signal cut the sleep short and `interrupted` says so.
-    pub fn wait_for_room(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<(), Error> {
+    pub fn wait_for_room(
+        &self,
+        place: &mut Option<u64>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
         let parker = Arc::new(Parker::new());
         {
             let mut state = lock(&self.shared.state);
             if !state.open || !state.is_full(self.shared.queue_size) {
                 return Ok(());
             }
-            state.room.push_back(Arc::clone(&parker));
+            state.queue_for_room(place, Arc::clone(&parker));
         }
-        let waited = parker.wait(None, interrupted);
+        let lent = lend_while_waiting();
+        let waited = parker.wait(None, &mut or_summon(lent.as_ref(), interrupted));
+        drop(lent);
         if waited.is_err() {
             let mut state = lock(&self.shared.state);
             let before = state.room.len();
-            state.room.retain(|other| !Arc::ptr_eq(other, &parker));
+            state.room.retain(|(_, other)| !Arc::ptr_eq(other, &parker));
             // The wake-up that came meanwhile was meant for somebody who wants it.
             let next = (before == state.room.len())
                 .then(|| state.wake_one_for_room(self.shared.queue_size))
@@ -593,24 +725,8 @@ impl<J: Send + 'static> Pool<J> {
     }
 
     /// Adds one worker for as long as the answer lives: for a job that waits for another job.
-    pub fn lend(&self) -> Lent<'_, J> {
-        let mut state = lock(&self.shared.state);
-        state.lent += 1;
-        let summons = state.summon();
-        let room = state.wake_one_for_room(self.shared.queue_size);
-        drop(state);
-        // Without a thread to lend, the wait goes on as it would have.
-        self.send(summons);
-        if let Some(room) = room {
-            room.unpark();
-        }
-        Lent { pool: self }
-    }
-
-    /// Takes back a worker whose [`Lent`] was forgotten.
-    pub fn take_back(&self) {
-        // Whoever is surplus now leaves after its job.
-        lock(&self.shared.state).lent -= 1;
+    pub fn lend(&self) -> Lent {
+        Lent::of(Arc::new(self.clone()))
     }
 
     /// Changes the most workers at a time, at once for new ones; a worker beyond the new limit
@@ -683,7 +799,7 @@ impl<J: Send + 'static> Pool<J> {
         for seat in idle {
             seat.parker.unpark();
         }
-        for caller in room {
+        for (_, caller) in room {
             caller.unpark();
         }
         left
@@ -694,7 +810,9 @@ impl<J: Send + 'static> Pool<J> {
         !lock(&self.shared.state).open
     }
 
-    /// Sleeps until every worker thread has ended its work; the pool must be closed.
+    /// Sleeps until every worker thread has ended its work; the pool must be closed. On a worker of
+    /// another pool, that pool lends one meanwhile. It does not wait where the other pool's end is
+    /// waited for by a worker of this one, in whatever roundabout way: the two would wait for ever.
     ///
     /// # Errors
     /// [`Error::TimedOut`] when `deadline` passes first, [`Error::Interrupted`].
@@ -703,6 +821,9 @@ impl<J: Send + 'static> Pool<J> {
         deadline: Option<Instant>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<(), Error> {
+        let Some(_joining) = Joining::begin(WORKER_OF.with(Cell::get), self.id()) else {
+            return Ok(());
+        };
         let parker = Arc::new(Parker::new());
         {
             let mut state = lock(&self.shared.state);
@@ -711,7 +832,8 @@ impl<J: Send + 'static> Pool<J> {
             }
             state.joiners.push(Arc::clone(&parker));
         }
-        let waited = parker.wait(deadline, interrupted);
+        let lent = lend_while_waiting();
+        let waited = parker.wait(deadline, &mut or_summon(lent.as_ref(), interrupted));
         if waited.is_err() {
             lock(&self.shared.state)
                 .joiners
@@ -746,7 +868,7 @@ impl<J: Send + 'static> Pool<J> {
     /// Whether the calling thread is one of this pool's workers.
     pub fn is_worker(&self) -> bool {
         // In a forked child the mark may be there, but the pool it names is not.
-        WORKER_OF.get() == self.id() && !self.shared.birth.is_inherited()
+        WORKER_OF.with(Cell::get) == self.id() && !self.shared.birth.is_inherited()
     }
 
     fn id(&self) -> usize {
@@ -769,8 +891,8 @@ impl<J: Send + 'static> Pool<J> {
         }
     }
 
-    /// Carries a summons out. `false`: it was for a new thread, and the system refused. Then those
-    /// who are about will come to the work, or whoever the next push sends for.
+    /// Carries a summons out. `false`: it was for a new thread, and the system refused; see [step
+    /// 2](self#when-the-system-has-no-thread-to-give).
     fn send(&self, summons: Summons) -> bool {
         match summons {
             Summons::None => true,
@@ -779,28 +901,33 @@ impl<J: Send + 'static> Pool<J> {
                 self.shared.spin.met(was_asleep);
                 true
             }
-            Summons::Start(number) if self.spawn(number).is_ok() => true,
-            Summons::Start(_) => {
-                let mut state = lock(&self.shared.state);
-                state.take_back_start();
-                let joiners = state.joiners_if_gone();
-                drop(state);
-                for joiner in joiners {
-                    joiner.unpark();
-                }
-                false
-            }
+            Summons::Start(number) => Coming { pool: self, number }.start().is_ok(),
         }
     }
 
     fn spawn(&self, number: u64) -> Result<(), String> {
+        #[cfg(test)]
+        {
+            use std::sync::atomic::Ordering::Relaxed;
+
+            let left = self.shared.refusals.load(Relaxed);
+            if left > 0 {
+                self.shared.refusals.store(left - 1, Relaxed);
+                // The system takes its time to refuse.
+                thread::yield_now();
+                return Err("the test has none".to_owned());
+            }
+        }
         let pool = self.clone();
+        let mut builder = thread::Builder::new().name(self.worker_name(number));
+        if let Some(stack_size) = self.shared.stack_size {
+            builder = builder.stack_size(stack_size);
+        }
         // The worker is made on its thread: where there is none, there is no worker to be dropped.
-        thread::Builder::new()
-            .name(self.worker_name(number))
+        builder
             .spawn(move || {
                 let worker = Worker::new(pool, number);
-                WORKER_OF.set(worker.pool.id());
+                let _own = OwnPool::enter(&worker.pool);
                 worker.pool.runner.work(&worker);
             })
             .map(drop)
@@ -871,26 +998,226 @@ impl<J> fmt::Debug for Pool<J> {
     }
 }
 
-thread_local! {
+sync::thread_locals! {
     /// The pool whose worker this thread is, by the address of its shared part; 0 for none.
     static WORKER_OF: Cell<usize> = const { Cell::new(0) };
+    /// The same pool, to lend a worker.
+    static OWN: RefCell<Option<Arc<dyn Lender>>> = const { RefCell::new(None) };
 }
 
 /// Whether the calling thread is a worker of whatever pool.
 pub fn is_any_worker() -> bool {
-    WORKER_OF.get() != 0
+    WORKER_OF.with(Cell::get) != 0
 }
 
-/// A worker that was lent to a pool; see [`Pool::lend`].
-#[derive(Debug)]
-#[must_use = "the worker is taken back when this is dropped"]
-pub struct Lent<'a, J: Send + 'static> {
-    pool: &'a Pool<J>,
+/// Marks the calling thread as a worker's until it is dropped, which is before the thread's own end:
+/// with the last reference to a pool goes its runner, whose end may need more than a dying thread has.
+struct OwnPool;
+
+impl OwnPool {
+    fn enter<J: Send + 'static>(pool: &Pool<J>) -> Self {
+        WORKER_OF.with(|of| of.set(pool.id()));
+        OWN.with(|own| own.replace(Some(Arc::new(pool.clone()))));
+        Self
+    }
 }
 
-impl<J: Send + 'static> Drop for Lent<'_, J> {
+impl Drop for OwnPool {
     fn drop(&mut self) {
-        self.pool.take_back();
+        WORKER_OF.with(|of| of.set(0));
+        drop(OWN.with(RefCell::take));
+    }
+}
+
+/// A pool of whatever jobs, as the waits of its workers see it.
+trait Lender: Send + Sync {
+    /// One worker more.
+    fn lend_one(&self);
+    /// One less: whoever is surplus now leaves after its job.
+    fn take_one_back(&self);
+    /// Sends for a worker, if that is still to be done.
+    fn summon_again(&self);
+    /// Whether it is a forked child's parent's.
+    fn is_inherited(&self) -> bool;
+}
+
+impl<J: Send + 'static> Lender for Pool<J> {
+    fn lend_one(&self) {
+        let mut state = lock(&self.shared.state);
+        state.lent += 1;
+        let is_many = state.lent > MANY_LENT && !state.told_of_many;
+        state.told_of_many |= is_many;
+        let lent = state.lent;
+        let summons = state.summon();
+        let room = state.wake_one_for_room(self.shared.queue_size);
+        drop(state);
+        // Without a thread to lend, whoever waits asks again.
+        self.send(summons);
+        if let Some(room) = room {
+            room.unpark();
+        }
+        if is_many {
+            self.runner.lends_many(lent);
+        }
+    }
+
+    fn take_one_back(&self) {
+        lock(&self.shared.state).lent -= 1;
+    }
+
+    fn summon_again(&self) {
+        let summons = lock(&self.shared.state).summon();
+        self.send(summons);
+    }
+
+    fn is_inherited(&self) -> bool {
+        self.shared.birth.is_inherited()
+    }
+}
+
+/// A worker that was lent to a pool; taken back when this is dropped, on whatever thread.
+#[must_use = "the worker is taken back when this is dropped"]
+pub struct Lent(Arc<dyn Lender>);
+
+impl Lent {
+    fn of(lender: Arc<dyn Lender>) -> Self {
+        lender.lend_one();
+        Self(lender)
+    }
+
+    /// Sends for the worker once more, if the system had no thread for it and there is work.
+    pub fn summon_again(&self) {
+        self.0.summon_again();
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if !self.0.is_inherited() {
+            self.0.take_one_back();
+        }
+    }
+}
+
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lent").finish_non_exhaustive()
+    }
+}
+
+/// Lends a worker to the pool whose worker the calling thread is, for as long as the answer lives;
+/// `None` on any other thread. For every wait inside a job, whatever it is for: what it waits for may
+/// need a worker of this pool.
+pub fn lend_while_waiting() -> Option<Lent> {
+    let own = OWN.with(|own| own.borrow().clone())?;
+    (!own.is_inherited()).then(|| Lent::of(own))
+}
+
+/// The question of a wait, which asks for the lent worker once more before it asks `interrupted`.
+pub(crate) fn or_summon<'a>(
+    lent: Option<&'a Lent>,
+    interrupted: &'a mut dyn FnMut() -> bool,
+) -> impl FnMut() -> bool {
+    move || {
+        if let Some(lent) = lent {
+            lent.summon_again();
+        }
+        interrupted()
+    }
+}
+
+/// Pools whose workers wait for the end of another: from, to, by the addresses of their shared parts.
+/// Not from `sync`: loom has no statics.
+static JOINING: std::sync::Mutex<Vec<(usize, usize)>> = std::sync::Mutex::new(Vec::new());
+
+/// A thread that waits for the end of a pool.
+struct Joining(Option<(usize, usize)>);
+
+impl Joining {
+    /// `from`: the pool whose worker the calling thread is, 0 for none. `None`: somebody on `to`, or
+    /// on a pool whose end is waited for there, waits for the end of `from`.
+    fn begin(from: usize, to: usize) -> Option<Self> {
+        if from == 0 {
+            return Some(Self(None));
+        }
+        let Some(mut joining) = Self::list() else {
+            return Some(Self(None));
+        };
+        let mut reached = vec![to];
+        let mut looked = 0;
+        while let Some(&pool) = reached.get(looked) {
+            if pool == from {
+                return None;
+            }
+            looked += 1;
+            for &(_, next) in joining.iter().filter(|&&(on, _)| on == pool) {
+                if !reached.contains(&next) {
+                    reached.push(next);
+                }
+            }
+        }
+        joining.push((from, to));
+        Some(Self(Some((from, to))))
+    }
+
+    /// The list, which is held for a few dozen instructions. `None`: it has been taken for longer, so
+    /// this is a child whose parent held it at the fork, and whose pools nobody else waits for.
+    fn list() -> Option<std::sync::MutexGuard<'static, Vec<(usize, usize)>>> {
+        const LONG: Duration = Duration::from_secs(1);
+
+        let since = Instant::now();
+        loop {
+            match JOINING.try_lock() {
+                Ok(list) => return Some(list),
+                Err(std::sync::TryLockError::Poisoned(list)) => return Some(list.into_inner()),
+                Err(std::sync::TryLockError::WouldBlock) if since.elapsed() > LONG => return None,
+                Err(std::sync::TryLockError::WouldBlock) => std::thread::yield_now(),
+            }
+        }
+    }
+}
+
+impl Drop for Joining {
+    fn drop(&mut self) {
+        if let Some(edge) = self.0
+            && let Some(mut joining) = Self::list()
+            && let Some(place) = joining.iter().position(|&other| other == edge)
+        {
+            joining.swap_remove(place);
+        }
+    }
+}
+
+/// Where a worker stands; see the [table](self#worker-states).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Stand {
+    Coming,
+    Running,
+    Free,
+    Idle,
+    Left,
+}
+
+/// A worker's own note of where it stands.
+struct Place(AtomicU8);
+
+impl Place {
+    const ALL: [Stand; 5] = [
+        Stand::Coming,
+        Stand::Running,
+        Stand::Free,
+        Stand::Idle,
+        Stand::Left,
+    ];
+
+    fn get(&self) -> Stand {
+        Self::ALL[usize::from(self.0.load(std::sync::atomic::Ordering::Relaxed))]
+    }
+
+    fn set(&self, stand: Stand) {
+        self.0
+            .store(stand as u8, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
@@ -918,12 +1245,9 @@ pub struct Worker<J: Send + 'static> {
     seat: Arc<Seat>,
     // Atomic only so that a runner may wait in a closure that must be `Sync`: they are the worker's
     // own, hence Relaxed.
-    /// It holds the baton.
-    arriving: Flag,
-    /// It is counted as running.
-    running: Flag,
-    /// It is no longer counted in `workers`.
-    left: Flag,
+    stand: Place,
+    /// It has taken a job.
+    has_taken: Flag,
     /// It has yielded since its last job.
     has_yielded: Flag,
     /// It is to stay awake when it next has nothing to do.
@@ -942,9 +1266,8 @@ impl<J: Send + 'static> Worker<J> {
             pool,
             number,
             seat: Arc::new(seat),
-            arriving: Flag::new(true),
-            running: Flag::new(false),
-            left: Flag::new(false),
+            stand: Place(AtomicU8::new(Stand::Coming as u8)),
+            has_taken: Flag::new(false),
             has_yielded: Flag::new(false),
             spins: Flag::new(false),
         }
@@ -984,10 +1307,12 @@ impl<J: Send + 'static> Worker<J> {
             return false; // this thread has forked inside a job: the pool is the parent's
         }
         let mut state = lock(&shared.state);
-        if self.arriving.get() {
-            return true; // just started
+        match self.stand.get() {
+            Stand::Coming => return true, // just started
+            Stand::Left => return false,
+            Stand::Running | Stand::Free | Stand::Idle => {}
         }
-        debug_assert!(!self.running.get(), "{} waits with a job", self.name());
+        debug_assert_eq!(self.stand.get(), Stand::Free, "{} waits", self.name());
         loop {
             // SURPLUS
             if state.workers > state.limit() {
@@ -997,7 +1322,7 @@ impl<J: Send + 'static> Worker<J> {
             if state.queued() > 0 && !(state.coming && shared.turns.is_some()) {
                 if !state.coming {
                     state.coming = true;
-                    self.arriving.set(true);
+                    self.stand.set(Stand::Coming);
                 }
                 return true;
             }
@@ -1011,16 +1336,13 @@ impl<J: Send + 'static> Worker<J> {
             let deadline = timeout.and_then(|timeout| sat_down.checked_add(timeout));
             let spins = self.spins.get() && shared.spin.claim();
             state.idle.push(Arc::clone(&self.seat));
+            self.stand.set(Stand::Idle);
             drop(state);
             seated();
             let was_awake = spins && shared.spin.for_job(&self.seat.parker);
-            let parked = loop {
-                match self.seat.parker.park(deadline) {
-                    Parked::Interrupted => {} // signals are the main thread's
-                    parked => break parked,
-                }
-            };
+            let parked = self.seat.parker.park_undisturbed(deadline);
             state = lock(&shared.state);
+            self.stand.set(Stand::Free);
             // Relaxed: written under the same lock.
             if self
                 .seat
@@ -1029,7 +1351,7 @@ impl<J: Send + 'static> Worker<J> {
             {
                 // If the timeout passed in the same moment, a token is still on its way here. It
                 // costs one look at the queue when this worker next sits down, no more.
-                self.arriving.set(true);
+                self.stand.set(Stand::Coming);
                 drop(state);
                 self.spins.set(shared.spin.expects(sat_down.elapsed()));
                 let let_go = self
@@ -1059,21 +1381,24 @@ impl<J: Send + 'static> Worker<J> {
         }
         let mut state = lock(&shared.state);
         let mut stays = state.workers <= state.limit() || !state.urgent.is_empty();
-        if self.arriving.get() {
-            self.arriving.set(false);
+        let stand = self.stand.get();
+        if stand == Stand::Coming {
             state.coming = false;
             state.turn.holder = self.number;
         } else if let Some(young) = shared.turns {
             stays &= self.keeps_its_turn(&mut state, young);
         }
         let job = if stays { state.pop() } else { None };
-        if job.is_some() != self.running.get() {
-            self.running.set(job.is_some());
-            if job.is_some() {
-                state.running += 1;
-            } else {
-                state.running -= 1;
+        state.running -= usize::from(stand == Stand::Running);
+        if job.is_some() {
+            state.running += 1;
+            self.stand.set(Stand::Running);
+            if !self.has_taken.get() {
+                self.has_taken.set(true);
+                state.fruitless = 0;
             }
+        } else {
+            self.stand.set(Stand::Free);
         }
         if shared.turns.is_some() {
             let is_contended = job.is_some() && state.running > 1;
@@ -1105,7 +1430,8 @@ impl<J: Send + 'static> Worker<J> {
         let has_yielded = self.has_yielded.get();
         self.has_yielded.set(false);
         // Without anybody on the way there would be nobody to leave the queue to.
-        if state.turn.holder == self.number || !self.running.get() || !state.coming {
+        let is_running = self.stand.get() == Stand::Running;
+        if state.turn.holder == self.number || !is_running || !state.coming {
             state.turn.holder = self.number;
             return true;
         }
@@ -1119,7 +1445,7 @@ impl<J: Send + 'static> Worker<J> {
     /// Leaves for good; always `false`, for [`wait`](Self::wait) to return.
     fn leave(&self, mut state: MutexGuard<'_, State<J>>) -> bool {
         state.workers -= 1;
-        self.left.set(true);
+        self.stand.set(Stand::Left);
         // Its place may be taken by another, if there is work that it declined.
         let summons = state.summon();
         drop(state);
@@ -1128,25 +1454,69 @@ impl<J: Send + 'static> Worker<J> {
     }
 }
 
-impl<J: Send + 'static> Drop for Worker<J> {
-    /// The end of the thread, in whatever way the runner came to it.
-    fn drop(&mut self) {
-        if self.pool.shared.birth.is_inherited() {
+impl<J: Send + 'static> Worker<J> {
+    /// After several workers in a row that took nothing, there is little hope that the next one will:
+    /// it is not sent for at once. Meanwhile this one is still counted, as coming if it was, so that
+    /// nobody else sends for it either.
+    fn pause_if_fruitless(&self) {
+        const SHORTEST: Duration = Duration::from_millis(10);
+        const DOUBLED: u32 = 4;
+
+        if self.stand.get() == Stand::Left || self.has_taken.get() {
             return;
         }
         let mut state = lock(&self.pool.shared.state);
-        if !self.left.get() {
+        state.fruitless = state.fruitless.saturating_add(1);
+        let (before, is_wanted) = (state.fruitless - 1, state.queued() > 0);
+        drop(state);
+        if before > 0 && is_wanted && cfg!(not(loom)) {
+            let pause = SHORTEST * (1 << (before - 1).min(DOUBLED));
+            Parker::new().park_undisturbed(Instant::now().checked_add(pause));
+        }
+    }
+}
+
+impl<J: Send + 'static> Drop for Worker<J> {
+    /// The end of the thread, in whatever way the runner came to it.
+    fn drop(&mut self) {
+        /// Once the pool is closed, this many workers in a row may take nothing of what is queued
+        /// before that is left to whoever closes it for good.
+        const HOPELESS: u32 = 3;
+
+        if self.pool.shared.birth.is_inherited() {
+            return;
+        }
+        self.pause_if_fruitless();
+        let mut state = lock(&self.pool.shared.state);
+        let stand = self.stand.get();
+        if stand != Stand::Left {
             // The runner gave up early, or unwound: keep the counts true.
             state.workers -= 1;
-            if self.running.get() {
-                state.running -= 1;
+        }
+        match stand {
+            Stand::Coming => state.coming = false,
+            Stand::Running => state.running -= 1,
+            Stand::Idle => {
+                let before = state.idle.len();
+                state.idle.retain(|seat| !Arc::ptr_eq(seat, &self.seat));
+                // Relaxed: written under the same lock.
+                if before == state.idle.len()
+                    && self
+                        .seat
+                        .summoned
+                        .load(std::sync::atomic::Ordering::Relaxed)
+                {
+                    state.coming = false; // somebody has sent for it in this moment
+                }
             }
-            if self.arriving.get() {
-                state.coming = false;
-            }
+            Stand::Free | Stand::Left => {}
         }
         state.alive -= 1;
-        let summons = state.summon();
+        let summons = if !state.open && state.fruitless >= HOPELESS {
+            Summons::None
+        } else {
+            state.summon()
+        };
         let joiners = state.joiners_if_gone();
         drop(state);
         self.pool.send(summons);
@@ -1160,8 +1530,7 @@ impl<J: Send + 'static> fmt::Debug for Worker<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker")
             .field("name", &self.name())
-            .field("arriving", &self.arriving.get())
-            .field("running", &self.running.get())
+            .field("stand", &self.stand.get())
             .finish_non_exhaustive()
     }
 }
@@ -1169,6 +1538,52 @@ impl<J: Send + 'static> fmt::Debug for Worker<J> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    type Call = Box<dyn FnOnce() + Send>;
+
+    struct Caller;
+
+    impl Runner for Caller {
+        type Job = Call;
+
+        fn work(&self, worker: &Worker<Call>) {
+            while worker.wait() {
+                while let Some(call) = worker.take() {
+                    call();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wait_asks_again_for_the_worker_that_it_could_not_be_lent() {
+        let options = PoolOptions {
+            max_workers: 1,
+            ..PoolOptions::default()
+        };
+        let pool: Pool<Call> = Pool::new(&options, Arc::new(Caller));
+        let (done, is_done) = std::sync::mpsc::channel();
+        let inner = pool.clone();
+        let outer = move || {
+            let served = Arc::new(Parker::new());
+            let server = Arc::clone(&served);
+            let serve: Call = Box::new(move || {
+                server.unpark();
+            });
+            assert!(inner.push(serve).is_ok());
+            inner
+                .shared
+                .refusals
+                .store(1, std::sync::atomic::Ordering::Relaxed);
+            let lent = lend_while_waiting();
+            let waited = served.wait(None, &mut or_summon(lent.as_ref(), &mut || false));
+            done.send(waited).unwrap();
+        };
+        assert!(pool.push(Box::new(outer)).is_ok());
+        assert_eq!(is_done.recv(), Ok(Ok(())));
+        pool.close(true);
+        assert_eq!(pool.join(None, &mut || false), Ok(()));
+    }
 
     #[test]
     fn a_queue_that_was_long_gives_its_memory_back() {

@@ -5,10 +5,9 @@
 #![forbid(unsafe_code)]
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::clock::nanos;
@@ -70,8 +69,9 @@ impl Scheduler {
         F: FnOnce() -> T + Send + 'static,
     {
         let (job, handle) = self.one_shot(callback);
-        self.engine
-            .post(job, (), &mut |pool| pool.wait_for_room(&mut || false))?;
+        self.engine.post(job, (), &mut |pool, place| {
+            pool.wait_for_room(place, &mut || false)
+        })?;
         Ok(handle)
     }
 
@@ -259,13 +259,9 @@ impl<T: Send + 'static> Handle<T> {
         if goal.is_met_by(view) {
             return Ok(view);
         }
-        engine.help(&self.job(), ());
-        // On a worker of another scheduler, that one lends a worker as well: two whose callbacks
-        // wait for each other's tasks would otherwise wait for ever.
-        let other = WORKS_FOR
-            .with_borrow(Weak::upgrade)
-            .filter(|other| !Arc::ptr_eq(other, engine) && other.pool().is_worker());
-        let _lent = other.as_ref().map(|other| other.pool().lend());
+        if deadline.is_none() {
+            engine.run_inline(&self.job(), ());
+        }
         engine.wait(self.native.task(), goal, deadline, &mut || false)
     }
 
@@ -446,23 +442,14 @@ impl Job for NativeJob {
     fn ended(&self, (): ()) {}
 }
 
-thread_local! {
-    /// The engine whose worker this thread is, if it is one of the facade's.
-    static WORKS_FOR: RefCell<Weak<Engine<NativeJob>>> = const { RefCell::new(Weak::new()) };
-}
-
 struct NativeRunner;
 
 impl Runner for NativeRunner {
     type Job = NativeJob;
 
     fn work(&self, worker: &Worker<NativeJob>) {
-        let mut is_new = true;
         while worker.wait() {
             while let Some(job) = worker.take() {
-                if std::mem::take(&mut is_new) {
-                    WORKS_FOR.set(Arc::downgrade(job.engine()));
-                }
                 // A run catches its own panics. What is left is a value that panics when it is
                 // dropped, with the last reference to its task.
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| run(job, ()))) {

@@ -26,6 +26,21 @@ pub(crate) use std::sync::{
 #[cfg(not(loom))]
 pub(crate) use std::thread;
 
+/// `thread_local!`, where loom's threads, which all run on one of the system's, are threads too.
+#[cfg(not(loom))]
+macro_rules! thread_locals {
+    ($($all:tt)*) => { std::thread_local! { $($all)* } };
+}
+#[cfg(loom)]
+macro_rules! thread_locals {
+    () => {};
+    ($(#[$attr:meta])* static $name:ident: $t:ty = const { $init:expr }; $($rest:tt)*) => {
+        loom::thread_local! { $(#[$attr])* static $name: $t = $init; }
+        $crate::sync::thread_locals! { $($rest)* }
+    };
+}
+pub(crate) use thread_locals;
+
 /// Locks `mutex`, poisoned or not.
 ///
 /// No lock of ours is held while foreign code runs, so a poisoned one means a broken invariant of
@@ -124,6 +139,12 @@ impl Parker {
     /// `None` waits without limit. A deadline in the past still takes a token that is there.
     pub fn park(&self, deadline: Option<Instant>) -> Parked {
         self.inner.park(deadline)
+    }
+
+    /// Like [`park`](Self::park), for a thread that no signal concerns: it returns with the token or
+    /// when `deadline` has passed, and wakes up for nothing else.
+    pub fn park_undisturbed(&self, deadline: Option<Instant>) -> Parked {
+        self.inner.park_undisturbed(deadline)
     }
 
     /// Takes the token, or sleeps until it is there, and asks `interrupted` after each signal
@@ -231,6 +252,15 @@ mod imp {
             self.word.load(Ordering::Relaxed) == TOKEN
         }
 
+        pub(super) fn park_undisturbed(&self, deadline: Option<Instant>) -> Parked {
+            loop {
+                match self.park(deadline) {
+                    Parked::Interrupted => {}
+                    parked => return parked,
+                }
+            }
+        }
+
         pub(super) fn park(&self, deadline: Option<Instant>) -> Parked {
             loop {
                 // Acquire: pairs with the Release of `unpark`.
@@ -269,7 +299,11 @@ mod imp {
 }
 
 #[cfg(not(all(target_os = "linux", not(loom))))]
-mod imp {
+use portable as imp;
+
+// In tests everywhere, so that it is tested everywhere.
+#[cfg(any(test, not(target_os = "linux"), loom))]
+mod portable {
     use std::time::Instant;
 
     use super::{Condvar, Mutex, Parked, lock};
@@ -298,6 +332,10 @@ mod imp {
             true
         }
 
+        #[cfg_attr(
+            all(test, target_os = "linux", not(loom)),
+            expect(dead_code, reason = "the tests do not spin")
+        )]
         pub(super) fn has_token(&self) -> bool {
             *lock(&self.token)
         }
@@ -317,6 +355,11 @@ mod imp {
             Parked::Notified
         }
 
+        #[cfg(loom)]
+        pub(super) fn park_undisturbed(&self, deadline: Option<Instant>) -> Parked {
+            self.park(deadline)
+        }
+
         #[cfg(all(test, loom))]
         pub(super) fn expire(&self) {
             let token = lock(&self.token);
@@ -327,30 +370,43 @@ mod imp {
 
         #[cfg(not(loom))]
         pub(super) fn park(&self, deadline: Option<Instant>) -> Parked {
-            use std::sync::PoisonError;
             use std::time::Duration;
 
             /// How often a wait asks for signals where the system does not interrupt it.
             const SLICE: Duration = Duration::from_millis(50);
 
+            let slice = Instant::now() + SLICE;
+            match deadline {
+                Some(deadline) if deadline <= slice => self.park_undisturbed(Some(deadline)),
+                _ => match self.park_undisturbed(Some(slice)) {
+                    Parked::TimedOut => Parked::Interrupted,
+                    parked => parked,
+                },
+            }
+        }
+
+        #[cfg(not(loom))]
+        pub(super) fn park_undisturbed(&self, deadline: Option<Instant>) -> Parked {
+            use std::sync::PoisonError;
+
             let mut token = lock(&self.token);
-            if !*token {
-                let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-                if left.is_some_and(|left| left.is_zero()) {
+            while !*token {
+                let Some(deadline) = deadline else {
+                    token = super::wait(&self.came, token);
+                    continue;
+                };
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
                     return Parked::TimedOut;
                 }
-                let slice = left.map_or(SLICE, |left| left.min(SLICE));
                 token = self
                     .came
-                    .wait_timeout_while(token, slice, |token| !*token)
+                    .wait_timeout(token, left)
                     .unwrap_or_else(PoisonError::into_inner)
                     .0;
             }
-            if std::mem::take(&mut *token) {
-                Parked::Notified
-            } else {
-                Parked::Interrupted
-            }
+            *token = false;
+            Parked::Notified
         }
     }
 }
@@ -390,6 +446,22 @@ mod tests {
         assert!(try_lock(&mutex).is_none(), "somebody holds it");
         drop(guard);
         assert_eq!(*lock(&mutex), 1);
+    }
+
+    #[test]
+    fn where_signals_interrupt_no_sleep_only_who_asks_for_them_wakes_up_for_them() {
+        let parker = portable::Parker::new();
+        assert_eq!(parker.park(None), Parked::Interrupted, "a slice is over");
+        let soon = Instant::now() + Duration::from_millis(120);
+        assert_eq!(parker.park_undisturbed(Some(soon)), Parked::TimedOut);
+        assert!(Instant::now() >= soon, "it woke up early");
+        parker.unpark();
+        assert_eq!(parker.park_undisturbed(None), Parked::Notified);
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| parker.park_undisturbed(None));
+            parker.unpark();
+            assert_eq!(sleeper.join().unwrap(), Parked::Notified);
+        });
     }
 
     #[test]

@@ -368,12 +368,7 @@ impl<T: Send + 'static> Shared<T> {
                     .unwrap_or_else(|| Instant::now().checked_add(ASK_AGAIN)),
                 None => Instant::now().checked_add(self.idle_timeout),
             };
-            let parked = loop {
-                match self.parker.park(wake_at) {
-                    Parked::Interrupted => {} // signals are the main thread's
-                    parked => break parked,
-                }
-            };
+            let parked = self.parker.park_undisturbed(wake_at);
             if parked == Parked::TimedOut && next.is_none() {
                 let mut state = lock(&self.state);
                 if state.wheel.is_empty() {

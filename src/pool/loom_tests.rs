@@ -30,6 +30,16 @@ fn pool(max_workers: usize, queue_size: Option<usize>) -> Pool<Call> {
     Pool::new(&options, Arc::new(Caller))
 }
 
+/// One whose jobs run under a lock, and whose jobs never grow old.
+fn pool_with_turns(max_workers: usize) -> Pool<Call> {
+    let options = PoolOptions {
+        max_workers,
+        turns: Some(Duration::MAX),
+        ..PoolOptions::default()
+    };
+    Pool::new(&options, Arc::new(Caller))
+}
+
 /// Every interleaving with up to four preemptions; two find what has been seen to go wrong.
 fn model(f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -39,17 +49,24 @@ fn model(f: impl Fn() + Sync + Send + 'static) {
 
 /// Calls that count themselves.
 #[derive(Clone)]
-struct Count(Arc<AtomicU64>);
+struct Count(Arc<AtomicU64>, Arc<Parker>);
 
 impl Count {
     fn new() -> Self {
-        Self(Arc::new(AtomicU64::new(0)))
+        Self(Arc::new(AtomicU64::new(0)), Arc::new(Parker::new()))
+    }
+
+    fn wait_for(&self, expected: u64) {
+        while self.0.load(Ordering::Acquire) < expected {
+            self.1.park(None);
+        }
     }
 
     fn call(&self) -> Call {
         let count = self.clone();
         Box::new(move || {
-            count.0.fetch_add(1, Ordering::Relaxed);
+            count.0.fetch_add(1, Ordering::AcqRel);
+            count.1.unpark();
         })
     }
 
@@ -143,7 +160,7 @@ fn loom_who_waits_for_room_is_called() {
         while let Err(refused) = pool.push(call) {
             assert_eq!(refused.error, Error::QueueFull);
             call = refused.job;
-            assert_eq!(pool.wait_for_room(&mut || false), Ok(()));
+            assert_eq!(pool.wait_for_room(&mut None, &mut || false), Ok(()));
         }
         count.end(&pool, 2);
     });
@@ -168,7 +185,7 @@ fn loom_a_lent_worker_serves_who_waits_for_room() {
         });
         while let Err(refused) = pool.push(call) {
             call = refused.job;
-            assert_eq!(pool.wait_for_room(&mut || false), Ok(()));
+            assert_eq!(pool.wait_for_room(&mut None, &mut || false), Ok(()));
         }
         count.end(&pool, 0);
     });
@@ -198,5 +215,122 @@ fn loom_a_push_during_the_end_is_refused_or_runs() {
         pool.close(true);
         let accepted = u64::from(other.join().unwrap());
         count.end(&pool, 1 + accepted);
+    });
+}
+
+#[test]
+fn loom_a_refused_start_strands_no_job_beside_an_idle_worker() {
+    model(|| {
+        for pool in [pool(2, None), pool_with_turns(2)] {
+            let count = Count::new();
+            let go = Arc::new(Parker::new());
+            let first = {
+                let (go, call) = (Arc::clone(&go), count.call());
+                move || {
+                    go.park(None);
+                    call();
+                }
+            };
+            push(&pool, Box::new(first));
+            // From now on there is one thread, and no other.
+            pool.shared
+                .refusals
+                .store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
+            let other = {
+                let (pool, call) = (pool.clone(), count.call());
+                thread::spawn(move || push(&pool, call))
+            };
+            go.unpark();
+            push(&pool, count.call());
+            other.join().unwrap();
+            // Nobody pushes, or closes, before they are done.
+            count.wait_for(3);
+            count.end(&pool, 3);
+        }
+    });
+}
+
+#[test]
+fn loom_turns_lose_no_job() {
+    model(|| {
+        let (pool, count) = (pool_with_turns(2), Count::new());
+        for _ in 0..3 {
+            push(&pool, count.call());
+        }
+        count.end(&pool, 3);
+    });
+}
+
+#[test]
+fn loom_with_turns_a_job_that_blocks_passes_the_baton_first() {
+    model(|| {
+        let (pool, count) = (pool_with_turns(2), Count::new());
+        let parker = Arc::new(Parker::new());
+        let blocked = {
+            let (parker, call) = (Arc::clone(&parker), count.call());
+            move || {
+                parker.park(None);
+                call();
+            }
+        };
+        push(&pool, Box::new(blocked));
+        let unblock = count.call();
+        push(
+            &pool,
+            Box::new(move || {
+                parker.unpark();
+                unblock();
+            }),
+        );
+        count.end(&pool, 2);
+    });
+}
+
+#[test]
+fn loom_an_urgent_job_needs_no_free_worker() {
+    model(|| {
+        let (pool, count) = (pool(1, None), Count::new());
+        let parker = Arc::new(Parker::new());
+        let blocked = {
+            let (parker, call) = (Arc::clone(&parker), count.call());
+            move || {
+                parker.park(None);
+                call();
+            }
+        };
+        push(&pool, Box::new(blocked));
+        let urgent: Call = Box::new(move || {
+            parker.unpark();
+        });
+        assert!(pool.push_due(Vec::new(), vec![urgent]).is_empty());
+        count.end(&pool, 1);
+    });
+}
+
+#[test]
+fn loom_a_job_that_waits_for_another_has_a_worker_lent() {
+    model(|| {
+        let (pool, count) = (pool(1, None), Count::new());
+        let parker = Arc::new(Parker::new());
+        let waiting = {
+            let (parker, call) = (Arc::clone(&parker), count.call());
+            move || {
+                let lent = lend_while_waiting();
+                assert!(lent.is_some(), "it is on a worker");
+                parker.park(None);
+                drop(lent);
+                call();
+            }
+        };
+        push(&pool, Box::new(waiting));
+        let awaited = count.call();
+        push(
+            &pool,
+            Box::new(move || {
+                parker.unpark();
+                awaited();
+            }),
+        );
+        count.end(&pool, 2);
     });
 }

@@ -27,7 +27,7 @@ use super::runner::{self, Initializer, PyRunner};
 use super::task::{Call, Place, TaskBase, interrupted, new_task};
 use super::testing::ManualClock;
 use crate::clock::{Clock, nanos};
-use crate::engine::{Engine, OnFull, Options};
+use crate::engine::{Engine, OnFull, Options, WaitForRoom};
 use crate::error::Error;
 use crate::pool::{Pool, PoolOptions};
 use crate::series::Series;
@@ -344,11 +344,11 @@ fn post_now(task: &Bound<'_, TaskBase>) -> PyResult<()> {
 /// Calls `post` with what waits for room.
 fn with_room(
     py: Python<'_>,
-    post: impl FnOnce(&mut dyn FnMut(&Pool<PyJob>) -> Result<(), Error>) -> Result<(), Error>,
+    post: impl FnOnce(&mut WaitForRoom<'_, PyJob>) -> Result<(), Error>,
 ) -> PyResult<()> {
     let mut raised = None;
-    let mut wait_for_room = |pool: &Pool<PyJob>| match Hooks::gevent(py) {
-        Ok(None) => py.detach(|| pool.wait_for_room(&mut interrupted(&mut raised))),
+    let mut wait_for_room = |pool: &Pool<PyJob>, place: &mut _| match Hooks::gevent(py) {
+        Ok(None) => py.detach(|| pool.wait_for_room(place, &mut interrupted(&mut raised))),
         // A greenlet: the post tries again after each pause.
         Ok(Some(gevent)) => callback::call_method(&gevent, intern!(py, "pause"), ())
             .map(drop)

@@ -23,10 +23,11 @@ use super::callback::{self, Kept};
 use super::convert::{self, Least};
 use super::errors::InvalidStateError;
 use super::hooks::Hooks;
-use super::job::{PyJob, call_done_callback, current, is_in_run};
+use super::job::{PyJob, call_done_callback, is_in_run};
 use crate::clock::nanos;
 use crate::engine::{self, Engine, Outcome};
 use crate::error::Error;
+use crate::pool::{Lent, lend_while_waiting};
 use crate::sync::{Mutex, lock, try_lock};
 use crate::task::{Cancel, Goal, Phase, Task, View};
 
@@ -215,20 +216,15 @@ impl TaskBase {
         if let Some(gevent) = Hooks::gevent(py)? {
             return Self::wait_on_hub(slf, &gevent, goal, deadline);
         }
-        let job = PyJob(slf.clone().into());
-        this.engine.help(&job, py);
-        let view = this.view();
-        if view.is_over() {
-            return Ok(view); // also in a child that was forked by the task just run: it is cancelled
+        if deadline.is_none() {
+            this.engine.run_inline(&PyJob(slf.clone().into()), py);
+            let view = this.view();
+            if view.is_over() {
+                return Ok(view); // also in a child that was forked by the task just run: it is cancelled
+            }
         }
-        // On a worker of another pool, that pool lends one as well: two pools whose callbacks wait
-        // for each other's tasks would otherwise wait for ever.
-        let other = current(py)
-            .map(|outer| Arc::clone(&outer.get().engine))
-            .filter(|other| !Arc::ptr_eq(other, &this.engine) && other.pool().is_worker());
         let mut raised = None;
         let waited = py.detach(|| {
-            let _lent = other.as_ref().map(|other| other.pool().lend());
             this.engine
                 .wait(&this.task, goal, deadline, &mut interrupted(&mut raised))
         });
@@ -497,7 +493,8 @@ impl TaskBase {
 
     /// Wait until the task is over, and give what the callback returned, or raise what it raised.
     ///
-    /// Called in another callback of the same pool, it runs a task that has not started right here.
+    /// Called in another callback of the same pool, without a timeout, it may run a task that has not
+    /// started right here.
     ///
     /// Args:
     ///     timeout: The longest to wait; ``None`` waits as long as it takes.
@@ -904,28 +901,15 @@ fn tell_waiters<'py>(task: &Bound<'py, TaskBase>, waiters: &Bound<'py, PyList>) 
         .try_for_each(|waiter| callback::call_method(&waiter, method, (task,)).map(drop))
 }
 
-/// A worker lent to the pools of a callback that is about to wait by way of the standard library,
-/// for as long as this object lives.
+/// A worker lent to the pool of a callback that is about to wait by way of the standard library, for
+/// as long as this object lives.
 #[pyclass(frozen, module = "asynctask._asynctask")]
 pub(super) struct Loan {
-    engine: Arc<Engine<PyJob>>,
+    _lent: Lent,
 }
 
-impl Drop for Loan {
-    fn drop(&mut self) {
-        if !self.engine.is_inherited() {
-            self.engine.pool().take_back();
-        }
-    }
-}
-
-/// Lends a worker to the pool whose callback this is called from; `None` outside of callbacks.
+/// Lends a worker to the pool whose worker this is called on; `None` on other threads.
 #[pyfunction]
-pub(super) fn _lend(py: Python<'_>) -> Option<Loan> {
-    let engine = Arc::clone(&current(py)?.get().engine);
-    if !engine.pool().is_worker() {
-        return None;
-    }
-    std::mem::forget(engine.pool().lend());
-    Some(Loan { engine })
+pub(super) fn _lend() -> Option<Loan> {
+    lend_while_waiting().map(|lent| Loan { _lent: lent })
 }
