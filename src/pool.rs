@@ -191,6 +191,23 @@ impl Default for PoolOptions {
     }
 }
 
+/// The stack that the system gives to a thread which asks for none, and to those of C programs and of
+/// Python: what `ulimit -s` says, where that is heeded.
+pub fn default_stack_size() -> usize {
+    /// Where there is no limit, or none that threads heed: what Linux's usually is.
+    const USUAL: usize = 8 << 20;
+    /// Less than this no thread can be started with.
+    const LEAST: usize = 32 << 10;
+
+    #[cfg(target_os = "linux")]
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Stack)
+        .current
+        .and_then(|limit| usize::try_from(limit).ok());
+    #[cfg(not(target_os = "linux"))]
+    let limit = None::<usize>;
+    limit.map_or(USUAL, |limit| limit.max(LEAST))
+}
+
 /// Why a job came back, and the job.
 #[derive(Debug)]
 pub struct Refused<J> {
@@ -857,6 +874,19 @@ impl<J: Send + 'static> Pool<J> {
     pub fn is_quiet(&self) -> bool {
         let state = lock(&self.shared.state);
         state.queued() == 0 && state.running == 0 && !state.coming
+    }
+
+    /// Has the next starts of workers refused, as by a system that has no thread to give.
+    #[cfg(test)]
+    pub(crate) fn refuse_starts(&self, count: usize) {
+        self.shared
+            .refusals
+            .store(count, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// What its workers are called, but for their numbers.
+    pub fn name(&self) -> &str {
+        &self.shared.thread_name
     }
 
     /// How long a wait for a job of this pool is to stay awake. The caller has let go of the lock
@@ -1571,10 +1601,7 @@ mod tests {
                 server.unpark();
             });
             assert!(inner.push(serve).is_ok());
-            inner
-                .shared
-                .refusals
-                .store(1, std::sync::atomic::Ordering::Relaxed);
+            inner.refuse_starts(1);
             let lent = lend_while_waiting();
             let waited = served.wait(None, &mut or_summon(lent.as_ref(), &mut || false));
             done.send(waited).unwrap();
@@ -1583,6 +1610,31 @@ mod tests {
         assert_eq!(is_done.recv(), Ok(Ok(())));
         pool.close(true);
         assert_eq!(pool.join(None, &mut || false), Ok(()));
+    }
+
+    #[test]
+    fn due_jobs_that_find_no_thread_come_back_and_nothing_else_does() {
+        let pool: Pool<usize> = Pool::new(&PoolOptions::default(), Arc::new(Idler));
+        lock(&pool.shared.state).queue.push(0);
+        lock(&pool.shared.state).urgent.push_back(1);
+        pool.refuse_starts(1);
+        assert_eq!(pool.push_due(vec![2, 3], vec![4]), [4, 2, 3]);
+        let mut state = lock(&pool.shared.state);
+        assert_eq!(
+            (state.pop(), state.pop(), state.pop()),
+            (Some(1), Some(0), None)
+        );
+        assert_eq!((state.workers, state.alive, state.coming), (0, 0, false));
+    }
+
+    struct Idler;
+
+    impl Runner for Idler {
+        type Job = usize;
+
+        fn work(&self, _: &Worker<usize>) {
+            unreachable!("no worker is started");
+        }
     }
 
     #[test]

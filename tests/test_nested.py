@@ -351,3 +351,153 @@ def test_a_task_cannot_wait_for_one_that_waits_for_it(one):
     handles.append(one.submit(lambda: ready.wait(20) and outer()))
     ready.set()
     assert handles[0].result(20) == "over"
+
+
+@pytest.mark.parametrize("how", WAITS.keys() - {"Future.result"})
+@pytest.mark.parametrize("timeout", [0, 0.02])
+def test_a_wait_with_a_timeout_runs_nothing_inline(one, gate, how, timeout):
+    """In a callback too, a wait with a timeout ends with it, whatever the awaited task takes."""
+    waits = {
+        "result": lambda task: task.result(timeout),
+        "wait_for_finished": lambda task: task.wait_for_finished(timeout),
+        "wait_for_finished_count": lambda task: task.wait_for_finished_count(1, timeout),
+        "wait": lambda task: cf.wait([task], timeout).done or fail(),
+        "as_completed": lambda task: next(cf.as_completed([task], timeout)),
+        "exception": lambda task: task.exception(timeout),
+    }
+
+    def fail():
+        raise TimeoutError
+
+    def outer():
+        inner = one.submit(gate)
+        # Run inline it would stand at the gate, which is opened afterwards.
+        with pytest.raises(TimeoutError):
+            waits[how](inner)
+        gate.open()
+        return inner
+
+    assert one.submit(outer).result(30).result(30) == "through"
+
+
+def test_a_lock_that_a_waiting_callback_holds_keeps_others_out(one):
+    """What a callback waits for, with a timeout, does not slip into the lock that it holds."""
+    lock = threading.RLock()
+    inside = []
+
+    def inner():
+        with lock:
+            inside.append("inner")
+
+    def outer():
+        with lock:
+            task = one.submit(inner)
+            with pytest.raises(TimeoutError):
+                task.result(0.05)
+            inside.append("outer")
+        return task
+
+    one.submit(outer).result(30).result(30)
+    assert inside == ["outer", "inner"]
+
+
+def test_a_chain_of_waits_is_as_long_as_it_likes(one, gate, until):
+    """Two thousand queued tasks, each of which waits for the next, end on one worker."""
+    tasks = []
+    longest = 2_000
+
+    def step(number):
+        return 1 if number + 1 == longest else tasks[number + 1].result() + 1
+
+    one.submit(gate)
+    tasks.extend(one.submit(step, number) for number in range(longest))
+    gate.open()
+    assert tasks[0].result(30) == longest
+    until(lambda: settled(one))
+
+
+def test_waits_nest_on_one_stack_no_deeper_than_they_may(one, gate):
+    """Of a chain of waits a worker runs 32 below its first, and then another worker is lent."""
+    tasks = []
+    threads = []
+
+    def step(number):
+        threads.append(threading.get_ident())
+        if number < 50:
+            tasks[number + 1].result()
+
+    one.submit(gate)
+    tasks.extend(one.submit(step, number) for number in range(51))
+    gate.open()
+    tasks[0].result(30)
+    assert [threads.count(thread) for thread in dict.fromkeys(threads)] == [33, 18]
+
+
+def test_many_lent_workers_are_said_once(make_pool, caplog, gate):
+    """A pool that lends more than 256 workers at a time says so, once, and lends on."""
+    pool = make_pool(1, thread_name_prefix="lender")
+    deepest = 300
+
+    def nest(depth):
+        # By a timeout, so that each waits with a worker lent, rather than run the next inline.
+        return pool.submit(nest, depth - 1).result(30) + 1 if depth else gate() and 0
+
+    for _ in range(2):
+        gate.opened.clear()
+        task = pool.submit(nest, deepest)
+        gate.wait()
+        gate.open()
+        assert task.result(30) == deepest
+    said = [record for record in caplog.records if "has lent" in record.getMessage()]
+    assert [record.levelname for record in said] == ["WARNING"]
+    assert "'lender'" in said[0].getMessage()
+    assert "257 at present" in said[0].getMessage()
+
+
+def test_the_end_of_another_pool_is_waited_for_with_a_worker_lent(one, make_pool, gate):
+    """A callback that shuts another pool down lets its own pool go on meanwhile."""
+    other = make_pool(1)
+    # What the other pool still has to do needs the worker that waits for it.
+    helped = threading.Event()
+    running = other.submit(lambda: one.submit(helped.set).result(30))
+
+    def end():
+        gate()
+        other.shutdown()
+        return running.done()
+
+    ending = one.submit(end)
+    gate.open()
+    assert ending.result(30)
+    assert helped.is_set()
+
+
+def test_pools_that_shut_each_other_down_end(make_pool):
+    """Two callbacks, each of which shuts the other's pool down and waits, both return."""
+    pools = [make_pool(1), make_pool(1)]
+    both_run = threading.Barrier(2)
+
+    def end(other):
+        both_run.wait(30)
+        other.shutdown()
+        return True
+
+    tasks = [pools[n].submit(end, pools[1 - n]) for n in range(2)]
+    assert [task.result(30) for task in tasks] == [True, True]
+
+
+def test_a_post_that_waits_for_room_lends_its_own_pool_a_worker(one, make_pool, gate):
+    """A callback that waits for room in another pool's queue lets its own pool go on meanwhile."""
+    full = make_pool(1, queue_size=1)
+    full.submit(lambda: one.submit(gate).result(30))
+    full.submit(int)
+    waiting = one.submit(lambda: full.submit(pow, 2, 10).result(30))
+    one.submit(gate.open)
+    assert waiting.result(30) == 1024
+
+
+def test_a_callback_may_move_the_clock_of_another_pool(one, timed, clock):
+    """What is due on the clock that a callback moves may need the callback's own pool."""
+    due = timed.post_task(lambda: one.submit(pow, 2, 10).result(), DelayTask(5))
+    one.submit(clock.advance, 5).result(30)
+    assert due.result(30) == 1024

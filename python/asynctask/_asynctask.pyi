@@ -121,6 +121,7 @@ class PoolBase:
         tiers: Sequence[tuple[Duration, int]] | None = None,
         clock: ManualClock | None = None,
         executor: Executor | None = None,
+        stack_size: int | None = None,
     ) -> Self: ...
     @overload
     def submit(
@@ -475,6 +476,7 @@ def set_work_pool_options(
     tiers: Sequence[tuple[Duration, int]] | None = None,
     clock: ManualClock | None = None,
     executor: Executor | None = None,
+    stack_size: int | None = None,
 ) -> None: ...
 def sleep(delay: Duration) -> None: ...
 def current_task() -> AsyncTask[Any] | None: ...

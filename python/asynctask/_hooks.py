@@ -32,6 +32,7 @@ __all__ = [
     "is_plain_class",
     "log_callback",
     "log_initializer",
+    "log_lent",
     "log_run",
     "log_unseen",
     "new_waiters",
@@ -219,3 +220,13 @@ def log_callback(task: AsyncTask[Any], error: BaseException) -> None:
 def log_initializer(error: BaseException) -> None:
     """Report a failing initializer, in the words of `concurrent.futures`."""
     _logger.critical("Exception in initializer:", exc_info=error)
+
+
+def log_lent(pool: str, lent: int) -> None:
+    """Report a pool whose callbacks wait for each other more than is likely to be meant."""
+    _logger.warning(
+        "callbacks of the pool %r wait for other tasks, and it has lent a worker for each of them: "
+        "%d at present. It goes on doing so, and does not say so again",
+        pool,
+        lent,
+    )

@@ -90,6 +90,9 @@ class AsyncTaskPool(PoolBase, Executor):
         clock: A clock to be moved by hand, from `asynctask.testing`.
         executor: Runs every callback, when it is due, instead of the pool's own workers:
             a process pool, say. Handles, deadlines and cancelling stay here.
+        stack_size: The stack of a worker's thread in bytes, at least 32,768. By default
+            that of a `threading.Thread` at the time when the pool is made:
+            `threading.stack_size()`, or what ``ulimit -s`` says, 8 MiB as a rule.
 
     >>> from asynctask import AsyncTaskPool
     >>> with AsyncTaskPool(4) as pool:

@@ -233,9 +233,7 @@ fn loom_a_refused_start_strands_no_job_beside_an_idle_worker() {
             };
             push(&pool, Box::new(first));
             // From now on there is one thread, and no other.
-            pool.shared
-                .refusals
-                .store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
+            pool.refuse_starts(usize::MAX);
             let other = {
                 let (pool, call) = (pool.clone(), count.call());
                 thread::spawn(move || push(&pool, call))

@@ -91,6 +91,13 @@ impl Hooks {
         });
     }
 
+    /// A pool has lent more workers than anybody should need.
+    pub(super) fn log_lent(py: Python<'_>, pool: &str, lent: usize) {
+        Self::tell(py, "log_lent", |module, method| {
+            callback::call_method(module, method, (pool, lent))
+        });
+    }
+
     /// Something that has callbacks run by `executor`.
     pub(super) fn on_executor(py: Python<'_>, executor: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let functions = Self::ask(py)?;

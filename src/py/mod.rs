@@ -15,6 +15,7 @@
 //! | `callback.rs`  | calling Python from a worker; the only `unsafe` for finalization |
 //! | `nudge.rs`     | asks a main thread that computes to let a worker have its turn   |
 //! | `gate.rs`      | forks and new thread states keep out of each other's way         |
+//! | `stack.rs`     | how much stack a thread of Python's would have                   |
 //! | `hooks.rs`     | what the binding asks of the package's Python files              |
 //!
 //! It holds no logic: a method checks its arguments, lets go of the interpreter if it may wait,
@@ -44,6 +45,7 @@ mod nudge;
 mod options;
 mod pool;
 mod runner;
+mod stack;
 mod task;
 mod testing;
 

@@ -24,6 +24,7 @@ use super::job::PyJob;
 use super::nudge::Nudge;
 use super::options::{Interval, Plan};
 use super::runner::{self, Initializer, PyRunner};
+use super::stack;
 use super::task::{Call, Place, TaskBase, interrupted, new_task};
 use super::testing::ManualClock;
 use crate::clock::{Clock, nanos};
@@ -419,7 +420,7 @@ impl PoolBase {
     #[pyo3(signature = (max_workers=None, thread_name_prefix=None, initializer=None, initargs=None,
                         *, min_workers=None, idle_timeout=None, queue_size=None, on_full=None,
                         propagate_context=false, nudge=true, tiers=None, clock=None,
-                        executor=None))]
+                        executor=None, stack_size=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "they are the constructor's keywords"
@@ -439,9 +440,16 @@ impl PoolBase {
         tiers: Option<&Bound<'_, PyAny>>,
         clock: Option<&Bound<'_, ManualClock>>,
         executor: Option<&Bound<'_, PyAny>>,
+        stack_size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
+        let stack_size = match stack_size {
+            Some(stack_size) => convert::size("stack_size", stack_size, stack::LEAST)?,
+            // As a `threading.Thread` has it: callbacks may need what threads of Python's have.
+            None => stack::of_thread(py),
+        };
         let mut pool = PoolOptions {
             turns: runner::turns(py)?,
+            stack_size: Some(stack_size),
             ..PoolOptions::default()
         };
         if let Some(max_workers) = max_workers {

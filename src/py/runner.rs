@@ -235,6 +235,14 @@ impl Runner for PyRunner {
         }
     }
 
+    fn lends_many(&self, lent: usize) {
+        let Some(engine) = self.engine.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        // `None`: the interpreter is going away, and nobody listens any more.
+        let _ = Python::try_attach(|py| Hooks::log_lent(py, engine.pool().name(), lent));
+    }
+
     fn due(&self, is_coming: bool) {
         if let Some(nudge) = self.nudge
             && (is_coming || self.yielding.load(Ordering::Relaxed) > 0)

@@ -10,6 +10,7 @@ use super::convert::{self, Least};
 use super::task::interrupted;
 use crate::clock::{Clock, Manual};
 use crate::error::Error;
+use crate::pool::lend_while_waiting;
 
 /// A clock that stands still until it is told otherwise; see the package for what it promises.
 #[pyclass(frozen, module = "asynctask.testing")]
@@ -53,10 +54,13 @@ impl ManualClock {
             None => PATIENCE,
         };
         let mut raised = None;
+        // In a callback: what is waited for may need a worker of its pool.
+        let lent = lend_while_waiting();
         let moved = py.detach(|| {
             self.clock
                 .run_for(by, patience, &mut interrupted(&mut raised))
         });
+        drop(lent);
         match (moved, raised) {
             (_, Some(error)) => Err(error),
             (Err(Error::TimedOut), None) => Err(PyTimeoutError::new_err(format!(
