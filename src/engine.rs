@@ -958,9 +958,8 @@ pub fn reached(view: View, runs: u64) -> Result<(), Error> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
+    use crate::scheduler::Scheduler;
 
     #[test]
     fn a_clock_that_is_moved_by_hand_never_takes_a_task_on_its_way_for_none() {
@@ -1002,5 +1001,30 @@ mod tests {
                 assert_eq!(next, Some(15), "steps {skip:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_task_cancelled_on_its_way_to_a_queue_that_it_never_reaches_is_no_room_there() {
+        let scheduler = Scheduler::new();
+        let (job, handle) = scheduler.one_shot(|| ());
+        let engine = Arc::clone(job.engine());
+        // It has come off the wheel, and is not in the queue yet.
+        assert_eq!(engine.stop(&job, true, ()), Cancel::Now);
+        assert!(format!("{engine:?}").contains("husks: 1"));
+        // It comes to the queue with the next due tasks, and there is no thread for any of them.
+        let sink = DueSink {
+            pool: engine.pool.clone(),
+            counters: Arc::clone(&engine.counters),
+            attic: Arc::clone(&engine.attic),
+        };
+        engine.pool.refuse_starts(1);
+        sink.refused(vec![job]);
+        engine.sweep(());
+        let said = format!("{engine:?}");
+        assert!(
+            said.contains("husks: 0") && said.contains("queued: 0"),
+            "{said}"
+        );
+        assert_eq!(handle.wait(), Err(Error::Cancelled));
     }
 }

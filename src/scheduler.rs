@@ -174,9 +174,11 @@ impl Scheduler {
         // Without a deadline and with signals ignored, it ends in one way only.
         let joined = self.engine.join(None, &mut || false);
         debug_assert_eq!(joined, Ok(()));
+        // What workers that give up have left in the queue.
+        self.engine.close(false, ());
     }
 
-    fn one_shot<T, F>(&self, callback: F) -> (NativeJob, Handle<T>)
+    pub(crate) fn one_shot<T, F>(&self, callback: F) -> (NativeJob, Handle<T>)
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
