@@ -1,19 +1,49 @@
 //! Where time comes from: [`Monotonic`] for services, [`Manual`] for tests.
 //!
 //! Owned by an engine, shared with its timer thread. It is the only module that reads the
-//! system's clock for a deadline; everything else takes `now` as an argument.
+//! system's clocks for a deadline; everything else takes `now` as an argument.
+//!
+//! # Two times
+//!
+//! Delays and intervals are on the monotonic time, [`Clock::now`]; so is the wheel. What people agree
+//! upon, eight in the morning, is on the wall clock, [`Clock::wall`], which may be set at any time, to
+//! an earlier time too. A deadline on it becomes one on the wheel by the two times of one [`Moment`];
+//! that holds until somebody sets the wall clock. So it is compared anew whenever a run is due, and
+//! a timer that has such deadlines has itself told of steps, by [`Clock::watch_wall`].
 #![forbid(unsafe_code)]
 
+mod watch;
+
+use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Weak;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::Error;
 use crate::sync::{AtomicU64, Mutex, Ordering, Parked, Parker, Wake, lock};
 
 /// Nanoseconds since a clock's origin. Zero is the clock's creation; `u64` lasts 584 years.
 pub type Nanos = u64;
+
+/// One reading of a clock's two times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// By [`Clock::now`].
+    pub now: Nanos,
+    /// By [`Clock::wall`]; zero where nobody asks for it.
+    pub wall: Nanos,
+}
+
+impl Moment {
+    /// A reading of the monotonic time alone.
+    pub const fn at(now: Nanos) -> Self {
+        Self { now, wall: 0 }
+    }
+}
+
+/// Keeps a sleeper told of the wall clock's steps until it is dropped.
+pub type WallWatch = Box<dyn Any + Send>;
 
 /// A clock that never goes back.
 pub trait Clock: Send + Sync + fmt::Debug {
@@ -27,6 +57,17 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Asks for a wake-up whenever the clock is moved by hand, for as long as `sleeper` lives. A clock
     /// that moves by itself ignores it.
     fn subscribe(&self, _sleeper: Weak<dyn Wake>) {}
+
+    /// The time of day, in nanoseconds since 1970 in UTC; it may be set, forward and back.
+    fn wall(&self) -> Nanos {
+        wall_nanos(SystemTime::now())
+    }
+
+    /// Wakes `sleeper` when the wall clock is set, for as long as the answer is kept. `None`: that
+    /// cannot be had, so the sleeper must look by itself now and then.
+    fn watch_wall(&self, _sleeper: Weak<dyn Wake>) -> Option<WallWatch> {
+        None
+    }
 
     /// Makes [`Manual::run_for`] wait for `party` at each step. A clock that moves by itself
     /// ignores it.
@@ -90,9 +131,15 @@ impl Clock for Monotonic {
         // Past the range of `Instant` there is nobody left to be late for.
         self.origin.checked_add(Duration::from_nanos(deadline))
     }
+
+    fn watch_wall(&self, sleeper: Weak<dyn Wake>) -> Option<WallWatch> {
+        watch::watch(sleeper)
+    }
 }
 
 /// A clock that stands still until it is told otherwise.
+///
+/// Its wall clock starts at the system's, goes on with it, and can be set.
 ///
 /// ```
 /// use std::time::Duration;
@@ -104,6 +151,8 @@ impl Clock for Monotonic {
 /// ```
 pub struct Manual {
     now: AtomicU64,
+    /// The wall clock at the origin.
+    wall_origin: AtomicU64,
     sleepers: Mutex<Vec<Weak<dyn Wake>>>,
     parties: Mutex<Vec<Weak<dyn Settle>>>,
 }
@@ -113,6 +162,7 @@ impl Manual {
     pub fn new() -> Self {
         Self {
             now: AtomicU64::new(0),
+            wall_origin: AtomicU64::new(wall_nanos(SystemTime::now())),
             sleepers: Mutex::new(Vec::new()),
             parties: Mutex::new(Vec::new()),
         }
@@ -123,10 +173,22 @@ impl Manual {
         self.advance_to(self.now().saturating_add(nanos(by)));
     }
 
+    /// Sets the wall clock, forward or back, and wakes who sleeps on it. The monotonic time stays.
+    pub fn set_wall(&self, wall: SystemTime) {
+        // Wraps below zero where the origin is before 1970, and back again in `wall`.
+        let origin = wall_nanos(wall).wrapping_sub(self.now());
+        self.wall_origin.store(origin, Ordering::Release);
+        self.wake_all();
+    }
+
     /// Moves the clock on to `instant`; an instant in the past moves nothing.
     pub fn advance_to(&self, instant: Nanos) {
         // Release and Acquire: who sees the new time sees what was done before it was set.
         self.now.fetch_max(instant, Ordering::Release);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
         let sleepers: Vec<_> = {
             let sleepers = lock(&self.sleepers);
             sleepers.iter().filter_map(Weak::upgrade).collect()
@@ -226,6 +288,16 @@ impl Clock for Manual {
         None
     }
 
+    fn wall(&self) -> Nanos {
+        self.wall_origin
+            .load(Ordering::Acquire)
+            .wrapping_add(self.now())
+    }
+
+    fn watch_wall(&self, _sleeper: Weak<dyn Wake>) -> Option<WallWatch> {
+        Some(Box::new(())) // who subscribes is woken by every call
+    }
+
     fn subscribe(&self, sleeper: Weak<dyn Wake>) {
         push_live(&mut lock(&self.sleepers), sleeper);
     }
@@ -239,6 +311,11 @@ impl Clock for Manual {
 fn push_live<T: ?Sized>(list: &mut Vec<Weak<T>>, one: Weak<T>) {
     list.retain(|other| other.strong_count() > 0);
     list.push(one);
+}
+
+/// Nanoseconds from 1970 to `wall`; nothing before 1970, and never what is past 2554.
+pub fn wall_nanos(wall: SystemTime) -> Nanos {
+    wall.duration_since(UNIX_EPOCH).map_or(0, nanos)
 }
 
 /// A duration in nanoseconds; what does not fit is 584 years and treated as never.
@@ -258,6 +335,19 @@ mod tests {
         clock.advance_to(7);
         clock.advance_to(3);
         assert_eq!(clock.now(), 7);
+    }
+
+    #[test]
+    fn a_manual_clock_has_a_wall_clock_of_its_own() {
+        let clock = Manual::new();
+        let start = clock.wall();
+        assert!(wall_nanos(SystemTime::now()) - start < nanos(Duration::from_secs(3600)));
+        clock.advance_to(7);
+        assert_eq!(clock.wall(), start + 7);
+        clock.set_wall(UNIX_EPOCH + Duration::from_nanos(3));
+        assert_eq!((clock.now(), clock.wall()), (7, 3));
+        clock.advance_to(9);
+        assert_eq!((clock.now(), clock.wall()), (9, 5));
     }
 
     #[test]

@@ -26,7 +26,15 @@
 //! ([`Engine::run_inline`]), [`INLINE_DEPTH`] deep at most. For anything else, and for every wait with
 //! a timeout, which must not last as long as somebody else's callback, the pool lends another worker
 //! for as long as the wait lasts. So a callback can wait for whatever it likes, on a pool of any size.
+//!
+//! # The counts of a series
+//!
+//! What a series loses is added to the engine's counts when a run starts or ends, under the series'
+//! lock. [`Engine::stats`] adds what is lost in runs that are going or wait, so a run that hangs is no
+//! reason for the counts to stand still.
 #![forbid(unsafe_code)]
+
+mod registry;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -38,10 +46,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-use crate::clock::{Clock, Monotonic, Nanos, Settle, asked};
+use self::registry::Registry;
+use crate::clock::{Clock, Moment, Monotonic, Nanos, Settle, asked};
 use crate::error::Error;
 use crate::fork::Birth;
 use crate::pool::{Pool, PoolCounts, PoolOptions, Refused, Runner, lend_while_waiting, or_summon};
+use crate::series::Lost;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parker, lock};
 use crate::task::{Cancel, Ending, Goal, Phase, Task, View, Wakes};
 use crate::timer::{Sink, Timer};
@@ -90,6 +100,9 @@ pub trait Job: Sized + Send + 'static {
     /// What stands for a panic of [`call`](Job::call).
     fn panicked(&self, token: Self::Token<'_>, payload: Box<dyn Any + Send>) -> Self::Failure;
 
+    /// What stands for the value of a series that ends between two runs, by the wall clock.
+    fn value_of_no_run(&self, token: Self::Token<'_>) -> Self::Value;
+
     /// A run of a series failed, and the series goes on.
     fn run_failed(&self, token: Self::Token<'_>, failure: Self::Failure);
 
@@ -125,7 +138,9 @@ pub enum OnFull {
     Raise,
     /// The new task is cancelled.
     DropNewest,
-    /// The oldest task in the queue is cancelled.
+    /// The oldest task in the queue that was posted to run now is cancelled, or, if a series' run
+    /// comes first, that run is given up and counted as missed. Delayed tasks that are due stay. If
+    /// there is nothing that may go, the new task is cancelled.
     DropOldest,
     /// The poster's thread runs the task.
     CallerRuns,
@@ -279,6 +294,7 @@ pub struct Engine<J: Job> {
     clock: Arc<dyn Clock>,
     on_full: OnFull,
     counters: Arc<Counters>,
+    series: Arc<Registry>,
     attic: Arc<Attic<J>>,
     away: Away,
     birth: Birth,
@@ -293,13 +309,16 @@ impl<J: Job> Engine<J> {
             .unwrap_or_else(|| Arc::new(Monotonic::new()));
         let pool = Pool::new(&options.pool, runner);
         let counters = Arc::new(Counters::default());
+        let series = Arc::new(Registry::default());
         let attic = Arc::new(Attic {
             jobs: Mutex::new(Vec::new()),
             filled: AtomicBool::new(false),
         });
         let sink = DueSink {
             pool: pool.clone(),
+            clock: Arc::clone(&clock),
             counters: Arc::clone(&counters),
+            series: Arc::clone(&series),
             attic: Arc::clone(&attic),
         };
         let timer = Timer::new(
@@ -316,6 +335,7 @@ impl<J: Job> Engine<J> {
             clock,
             on_full,
             counters,
+            series,
             attic,
             away: Away::default(),
             birth: Birth::now(),
@@ -330,11 +350,24 @@ impl<J: Job> Engine<J> {
         self.clock.now()
     }
 
-    /// The present, for a run that has to go on whatever the clock does: where reading it panics, it
-    /// stands where the timer has seen it.
-    fn present(&self) -> Nanos {
-        // Relaxed: a stand-in, in order with nothing.
-        asked(|| self.clock.now()).unwrap_or_else(|| self.counters.last_due.load(Ordering::Relaxed))
+    /// The present on this engine's clock and on the wall clock.
+    pub fn moment(&self) -> Moment {
+        Moment {
+            now: self.clock.now(),
+            wall: self.clock.wall(),
+        }
+    }
+
+    /// The same, for what must not panic: where the clock does, no time has passed.
+    fn moment_or_origin(&self) -> Moment {
+        asked(|| self.moment()).unwrap_or_default()
+    }
+
+    /// The present for a run of `task`, which has to go on whatever the clock does: where reading it
+    /// panics, it stands where the timer has seen it. The wall clock is read for those alone that
+    /// follow it.
+    fn present(&self, task: &Task) -> Moment {
+        present(&*self.clock, &self.counters, task)
     }
 
     /// Whether this engine's clock moves only when somebody moves it.
@@ -394,16 +427,7 @@ impl<J: Job> Engine<J> {
                     self.drop_job(&job, token);
                     return Ok(());
                 }
-                OnFull::DropOldest => {
-                    let Some(oldest) = self.pool.pop_oldest() else {
-                        // The bound is 0: there is nothing older.
-                        self.drop_job(&job, token);
-                        return Ok(());
-                    };
-                    if !self.drop_job(&oldest, token) {
-                        self.pool.forget_husk();
-                    }
-                }
+                OnFull::DropOldest => return self.post_for_oldest(job, token),
                 OnFull::CallerRuns => {
                     drop(run(job, token));
                     return Ok(());
@@ -459,15 +483,23 @@ impl<J: Job> Engine<J> {
     /// [`Error::Shutdown`], [`Error::NoThread`].
     pub fn post_at(&self, job: J, deadline: Nanos, token: J::Token<'_>) -> Result<(), Error> {
         self.sweep(token);
+        let follows_wall = job.task().follows_wall();
+        if let Some(series) = job.task().shared_series() {
+            self.series.add(&series);
+        }
         let deadline = |job: &J| job.task().series_deadline().or(Some(deadline));
         let admit = |job: &J, key: Key| {
             job.task().set_key(key.to_bits().get());
             job.task().view().phase() == Phase::Pending
         };
-        self.timer
-            .insert(job, deadline, admit)
-            .map_err(|refused| refused.error)?;
+        self.timer.insert(job, deadline, admit).map_err(|refused| {
+            self.note_over(refused.job.task());
+            refused.error
+        })?;
         count(&self.counters.submitted, 1);
+        if follows_wall {
+            self.timer.expects_no_more(); // but one that follows the wall clock, which it must know
+        }
         Ok(())
     }
 
@@ -494,20 +526,21 @@ impl<J: Job> Engine<J> {
     /// lock, and this looks under the same lock: it finds the series in the run or on the wheel.
     pub fn reschedule(&self, job: &J, deadline: Nanos) -> bool {
         let task = job.task();
+        let now = self.present(task);
         self.timer.reschedule(
             deadline,
-            || key_of(task).filter(|_| task.allows(deadline)),
+            || key_of(task).filter(|_| task.allows(deadline, now)),
             |is_moved| {
                 if is_moved {
-                    task.restart(deadline, false); // a one-shot has no ticks to lay anew
+                    task.restart(deadline, false, now); // a one-shot has no ticks to lay anew
                     return true;
                 }
                 // One that is queued is due already.
                 let is_running = task.view().phase() == Phase::Running;
                 is_running
                     && !task.is_stopped()
-                    && task.allows(deadline)
-                    && task.restart(deadline, true)
+                    && task.allows(deadline, now)
+                    && task.restart(deadline, true, now)
             },
         )
     }
@@ -620,6 +653,7 @@ impl<J: Job> Engine<J> {
     /// The counts at this instant; each is exact, but they are not read at one and the same time.
     pub fn stats(&self) -> Stats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let lost = self.lost();
         Stats {
             pool: self.pool.counts(),
             pending_timers: self.timer.len(),
@@ -628,8 +662,55 @@ impl<J: Job> Engine<J> {
             failed: load(&self.counters.failed),
             cancelled: load(&self.counters.cancelled),
             dropped: load(&self.counters.dropped),
-            skipped_runs: load(&self.counters.skipped_runs),
-            missed_runs: load(&self.counters.missed_runs),
+            skipped_runs: lost.skipped,
+            missed_runs: lost.missed,
+        }
+    }
+
+    /// What a series has lost up to now, in a run that is going or waits too.
+    pub fn lost_by(&self, task: &Task) -> Lost {
+        task.lost(self.present(task))
+    }
+
+    /// What all series have lost up to now, those included that are over.
+    fn lost(&self) -> Lost {
+        /// A run that starts or ends takes what is lost from its series to the counts. Then both are
+        /// read again; where that happens all the time, being off by one run is no matter.
+        const TRIES: usize = 8;
+
+        let counted = || Lost {
+            skipped: self.counters.skipped_runs.load(Ordering::Relaxed),
+            missed: self.counters.missed_runs.load(Ordering::Relaxed),
+        };
+        if self.series.is_empty() {
+            return counted();
+        }
+        let now = self.moment_or_origin();
+        let mut before = counted();
+        let mut lost = Lost::default();
+        for _ in 0..TRIES {
+            lost = self.series.lost(now);
+            let after = counted();
+            if after == before {
+                break;
+            }
+            before = after;
+        }
+        Lost {
+            skipped: before.skipped + lost.skipped,
+            missed: before.missed + lost.missed,
+        }
+    }
+
+    /// A task is about to be over; what a series owes is lost.
+    fn note_over(&self, task: &Task) {
+        if task.is_series()
+            && let Some(place) = task.close_series(self.present(task), |lost| {
+                note_lost(&self.counters, lost);
+            })
+            && self.series.remove(place, task.follows_wall())
+        {
+            self.timer.expects_no_more();
         }
     }
 
@@ -668,6 +749,58 @@ impl<J: Job> Engine<J> {
         error
     }
 
+    /// Posts a task in exchange for the oldest in the queue.
+    ///
+    /// A task that was posted to run now is cancelled for it. Of a series one run is given up, and the
+    /// series goes on; but not its last run, whose loss would be the end of it. A delayed task that is
+    /// due stays: it was accepted when there was no question of room. Where nothing may go, the new
+    /// task is cancelled.
+    fn post_for_oldest(&self, job: J, token: J::Token<'_>) -> Result<(), Error> {
+        let now = self.moment_or_origin();
+        match self
+            .pool
+            .push_for_oldest(job, |job| may_be_dropped(job, now))
+        {
+            Ok(Some(oldest)) if oldest.task().is_series() => self.drop_run(oldest, now, token),
+            Ok(Some(oldest)) => {
+                if !self.drop_job(&oldest, token) {
+                    self.pool.forget_husk(); // it was cancelled meanwhile
+                }
+            }
+            Ok(None) => {}
+            Err(Refused {
+                job,
+                error: Error::QueueFull,
+            }) => _ = self.drop_job(&job, token),
+            Err(Refused { error, .. }) => return Err(self.not_submitted(error)),
+        }
+        Ok(())
+    }
+
+    /// Puts a series, taken out of the queue, back on the wheel without the run that was due.
+    fn drop_run(&self, job: J, now: Moment, token: J::Token<'_>) {
+        let back = self.timer.insert(
+            job,
+            |job| {
+                let note = |lost| note_lost(&self.counters, lost);
+                job.task().drop_run(now, note)
+            },
+            |job, key| {
+                job.task().set_key(key.to_bits().get());
+                job.task().view().phase() == Phase::Pending
+            },
+        );
+        // Back on the wheel, or else it was cancelled meanwhile, or the engine was closed, and it ends
+        // as everything that was in the queue.
+        if let Ok(Some(job)) | Err(Refused { job, .. }) = back {
+            if job.task().stop(true) == Cancel::Now {
+                Self::end_cancelled(&job, token, &self.counters.cancelled);
+            } else {
+                self.pool.forget_husk();
+            }
+        }
+    }
+
     /// Cancels a task for want of room. `false`: it was over before.
     fn drop_job(&self, job: &J, token: J::Token<'_>) -> bool {
         let now = job.task().stop(true) == Cancel::Now;
@@ -678,6 +811,7 @@ impl<J: Job> Engine<J> {
     }
 
     fn end_cancelled(job: &J, token: J::Token<'_>, counter: &AtomicU64) {
+        job.engine().note_over(job.task());
         job.end(token, None);
         count(counter, 1);
         job.task().notify_cancelled();
@@ -724,12 +858,29 @@ fn is_husk<J: Job>(job: &J) -> bool {
     job.task().view().phase() != Phase::Pending
 }
 
+/// Whether a job in the queue may go to make room for a newer one.
+fn may_be_dropped<J: Job>(job: &J, now: Moment) -> bool {
+    let task = job.task();
+    // A husk takes no room.
+    !is_husk(job) && (!task.was_on_wheel() || task.may_drop_run(now))
+}
+
 fn key_of(task: &Task) -> Option<Key> {
     std::num::NonZeroU64::new(task.key()).map(Key::from_bits)
 }
 
-fn note_lost(counters: &Counters, task: &Task) {
-    let lost = task.take_lost();
+fn present(clock: &dyn Clock, counters: &Counters, task: &Task) -> Moment {
+    // Relaxed: a stand-in, in order with nothing.
+    let now = asked(|| clock.now()).unwrap_or_else(|| counters.last_due.load(Ordering::Relaxed));
+    let wall = if task.follows_wall() {
+        asked(|| clock.wall()).unwrap_or_default()
+    } else {
+        0
+    };
+    Moment { now, wall }
+}
+
+fn note_lost(counters: &Counters, lost: Lost) {
     if lost.skipped > 0 {
         count(&counters.skipped_runs, lost.skipped);
     }
@@ -755,9 +906,20 @@ pub fn run<J: Job>(job: J, token: J::Token<'_>) -> Wakes {
 
 fn run_started<J: Job>(job: J, token: J::Token<'_>, wakes: &mut Wakes) {
     let task = job.task();
-    let is_series = task.view().is_series();
-    if is_series {
-        task.begin_run(job.engine().present());
+    if task.is_series() {
+        let engine = job.engine();
+        let note = |lost| note_lost(&engine.counters, lost);
+        if !task.begin_run(engine.present(task), note) {
+            // By the wall clock its end has come.
+            let value = job.value_of_no_run(token);
+            engine.note_over(task);
+            job.end(token, Some(Ok(value)));
+            count(&engine.counters.successful, 1);
+            task.finish_after(0, Ending::Finished, wakes);
+            wakes.now();
+            job.ended(token);
+            return;
+        }
     }
     let is_handed_over = job.is_handed_over();
     if is_handed_over {
@@ -815,16 +977,16 @@ fn end_series_run<J: Job>(
     let engine = Arc::clone(job.engine());
     let handle = job.share(token);
     let task = handle.task();
-    let (now, failed) = (engine.present(), result.is_err());
+    let (now, failed) = (engine.present(task), result.is_err());
+    let note = |lost| note_lost(&engine.counters, lost);
     let back = engine.timer.insert(
         job,
-        |job| job.task().end_run(now, failed),
+        |job| job.task().end_run(now, failed, note),
         |job, key| {
             job.task().set_key(key.to_bits().get());
             job.task().wait_again()
         },
     );
-    note_lost(&engine.counters, task);
     match back {
         Ok(None) => {
             if let Err(failure) = result {
@@ -834,10 +996,10 @@ fn end_series_run<J: Job>(
         }
         // It was stopped, or this was its last run.
         Ok(Some(job)) => end(&job, token, result, task.is_stopped(), wakes),
-        // The engine is closed. What would have gone on is cut short, and says so.
+        // The engine is closed: nothing else is a reason, for a series has its timer thread until it
+        // is over. What would have gone on is cut short, and says so.
         Err(Refused { job, .. }) => {
-            let goes_on = task.end_run(now, failed).is_some();
-            note_lost(&engine.counters, task);
+            let goes_on = task.end_run(now, failed, note).is_some();
             end(&job, token, result, goes_on || task.is_stopped(), wakes);
         }
     }
@@ -876,6 +1038,7 @@ fn end_as<J: Job>(
         Ending::Failed => &counters.failed,
         Ending::Cancelled => &counters.cancelled,
     };
+    job.engine().note_over(job.task());
     job.end(token, result);
     count(counter, 1);
     job.task().finish(ending, wakes);
@@ -888,6 +1051,8 @@ fn end_as<J: Job>(
 /// Takes what is due from the timer thread to the queue.
 struct DueSink<J: Job> {
     pool: Pool<J>,
+    clock: Arc<dyn Clock>,
+    series: Arc<Registry>,
     counters: Arc<Counters>,
     attic: Arc<Attic<J>>,
 }
@@ -901,15 +1066,22 @@ impl<J: Job> Sink<J> for DueSink<J> {
         let mut jobs = Vec::with_capacity(due.len());
         let (mut urgent, mut over) = (Vec::new(), Vec::new());
         for due in due.drain(..) {
-            match due.item.task().end_bare_run(now) {
-                Err(()) if due.item.task().is_urgent() => urgent.push(due.item),
+            let task = due.item.task();
+            let moment = if task.follows_wall() {
+                present(&*self.clock, &self.counters, task)
+            } else {
+                Moment::at(now)
+            };
+            match task.end_bare_run(moment, |lost| note_lost(&self.counters, lost)) {
+                Err(()) if task.is_urgent() => urgent.push(due.item),
                 Err(()) => jobs.push(due.item),
-                Ok(next) => {
-                    note_lost(&self.counters, due.item.task());
-                    match next {
-                        Some(deadline) => again.push((deadline, due.item)),
-                        None => over.push(due.item),
+                Ok(Some(deadline)) => again.push((deadline, due.item)),
+                Ok(None) => {
+                    let place = task.close_series(moment, |lost| note_lost(&self.counters, lost));
+                    if let Some(place) = place {
+                        self.series.remove(place, task.follows_wall());
                     }
+                    over.push(due.item);
                 }
             }
         }
@@ -926,6 +1098,18 @@ impl<J: Job> Sink<J> for DueSink<J> {
     fn readmit(&self, job: &J, key: Key) -> bool {
         job.task().set_key(key.to_bits().get());
         job.task().view().phase() == Phase::Pending
+    }
+
+    fn expects(&self) -> bool {
+        !self.series.is_empty()
+    }
+
+    fn follows_wall(&self) -> bool {
+        self.series.follows_wall()
+    }
+
+    fn wall_was_set(&self, now: Moment) -> Vec<Key> {
+        self.series.past_end(now)
     }
 
     fn refused(&self, jobs: Vec<J>) {
@@ -1003,6 +1187,37 @@ mod tests {
         }
     }
 
+    /// Another that takes due tasks to the same pool.
+    fn sink_of<J: Job>(engine: &Engine<J>) -> DueSink<J> {
+        DueSink {
+            pool: engine.pool.clone(),
+            clock: Arc::clone(&engine.clock),
+            counters: Arc::clone(&engine.counters),
+            series: Arc::clone(&engine.series),
+            attic: Arc::clone(&engine.attic),
+        }
+    }
+
+    #[test]
+    fn a_due_task_that_finds_no_thread_is_tried_again_in_ten_milliseconds() {
+        let scheduler = Scheduler::new();
+        let (job, handle) = scheduler.one_shot(|| 5);
+        let engine = Arc::clone(job.engine());
+        engine.pool.refuse_starts(1);
+        let mut due = vec![Due {
+            key: Key::from_bits(std::num::NonZeroU64::MIN),
+            deadline: 3,
+            item: job,
+        }];
+        let mut again = Vec::new();
+        sink_of(&engine).due(7, &mut due, &mut again);
+        let (at, job) = again.pop().expect("it comes back");
+        assert_eq!((at, again.len(), due.len()), (7 + 10_000_000, 0, 0));
+        assert_eq!(handle.view().phase(), Phase::Pending);
+        assert!(engine.pool.push_due(vec![job], Vec::new()).is_empty());
+        assert_eq!(handle.wait(), Ok(5));
+    }
+
     #[test]
     fn a_task_cancelled_on_its_way_to_a_queue_that_it_never_reaches_is_no_room_there() {
         let scheduler = Scheduler::new();
@@ -1012,11 +1227,7 @@ mod tests {
         assert_eq!(engine.stop(&job, true, ()), Cancel::Now);
         assert!(format!("{engine:?}").contains("husks: 1"));
         // It comes to the queue with the next due tasks, and there is no thread for any of them.
-        let sink = DueSink {
-            pool: engine.pool.clone(),
-            counters: Arc::clone(&engine.counters),
-            attic: Arc::clone(&engine.attic),
-        };
+        let sink = sink_of(&engine);
         engine.pool.refuse_starts(1);
         sink.refused(vec![job]);
         engine.sweep(());

@@ -25,6 +25,8 @@ pub enum Error {
     },
     /// The task's callback panicked.
     Panicked,
+    /// The task returned, and its value has been taken by another wait.
+    Taken,
     /// A signal handler asked the wait to end.
     Interrupted,
     /// The system refused a thread, and the pool has no worker that could run the task.
@@ -49,6 +51,7 @@ impl fmt::Display for Error {
             Self::TimedOut => f.write_str("the timeout passed first"),
             Self::Cancelled => f.write_str("the task was cancelled"),
             Self::Ended { runs } => write!(f, "the task ended after {runs} runs"),
+            Self::Taken => f.write_str("the task's value was taken by another wait"),
             Self::Panicked => f.write_str("the task's callback panicked"),
             Self::Interrupted => f.write_str("a signal ended the wait"),
             Self::NoThread { reason } => write!(f, "cannot start a worker: {reason}"),

@@ -30,7 +30,7 @@
 //! | [`task`]      | the state machine of one task, cancel, waiters                                |
 //! | [`engine`]    | brings them together; for whoever embeds the core                             |
 //! | [`scheduler`] | the facade for Rust users                                                     |
-//! | [`clock`]     | the system's clock, and one that is moved by hand                             |
+//! | [`clock`]     | the system's two clocks, and one that is moved by hand                        |
 //! | [`error`]     | the one error enum                                                            |
 //! | [`fork`]      | what a forked child may still touch                                           |
 //! | [`sync`]      | primitives, `std`'s or loom's                                                 |
@@ -59,8 +59,9 @@
 //!    attached.
 //! 4. The timer thread never attaches.
 //!
-//! No lock is taken while another is held, but for one pair: under the timer's lock the engine
-//! takes a task's.
+//! No lock is taken while another is held, but for two steps, in this order: under the timer's lock,
+//! and under the queue's when it looks for a run to drop, the engine takes a task's; and under a task's
+//! that of its series.
 
 pub mod clock;
 pub mod engine;

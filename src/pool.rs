@@ -350,6 +350,9 @@ struct Queue<J> {
     /// Below zero for the moment between a husk's leaving the queue and its being counted by who
     /// made it one: were it held at zero there, each such race would leave the count one too high.
     husks: isize,
+    /// So many of the first are known to be none that [`pop_oldest`](Self::pop_oldest) may take; they
+    /// are not looked at again.
+    kept: usize,
 }
 
 impl<J> Queue<J> {
@@ -362,6 +365,7 @@ impl<J> Queue<J> {
             sifted: VecDeque::new(),
             unsifted: VecDeque::new(),
             husks: 0,
+            kept: 0,
         }
     }
 
@@ -387,6 +391,23 @@ impl<J> Queue<J> {
             .sifted
             .pop_front()
             .or_else(|| self.unsifted.pop_front());
+        self.kept = self.kept.saturating_sub(1);
+        self.give_back();
+        job
+    }
+
+    fn pop_oldest(&mut self, may_go: impl Fn(&J) -> bool) -> Option<J> {
+        let mut all = self.sifted.iter().chain(&self.unsifted);
+        let Some(past) = all.by_ref().skip(self.kept).position(may_go) else {
+            self.kept = self.len();
+            return None;
+        };
+        self.kept += past;
+        // What it takes to close the gap is a move of the shorter side.
+        let job = match self.kept.checked_sub(self.sifted.len()) {
+            None => self.sifted.remove(self.kept),
+            Some(at) => self.unsifted.remove(at),
+        };
         self.give_back();
         job
     }
@@ -410,6 +431,9 @@ impl<J> Queue<J> {
             match self.unsifted.pop_front() {
                 Some(job) if is_husk(&job) => {
                     self.husks -= 1;
+                    if self.sifted.len() < self.kept {
+                        self.kept -= 1; // it was one of them
+                    }
                     out.push(job);
                 }
                 Some(job) => self.sifted.push_back(job),
@@ -429,6 +453,7 @@ impl<J> Queue<J> {
     }
 
     fn take_all(&mut self) -> Vec<J> {
+        self.kept = 0;
         self.sifted
             .drain(..)
             .chain(self.unsifted.drain(..))
@@ -677,9 +702,44 @@ impl<J: Send + 'static> Pool<J> {
         back
     }
 
-    /// Takes the oldest job out, to make room.
-    pub fn pop_oldest(&self) -> Option<J> {
-        lock(&self.shared.state).queue.pop()
+    /// Queues `job`; where there is no room, in exchange for the oldest job that `may_go`, which comes
+    /// back. `may_go` is asked under the lock, and once for each job that may not.
+    ///
+    /// # Errors
+    /// The job comes back with [`Error::QueueFull`] where none may go, [`Error::Shutdown`], or
+    /// [`Error::NoThread`].
+    pub fn push_for_oldest(
+        &self,
+        job: J,
+        may_go: impl Fn(&J) -> bool,
+    ) -> Result<Option<J>, Refused<J>> {
+        let mut state = lock(&self.shared.state);
+        let refused = |job, error| Err(Refused { job, error });
+        if !state.open {
+            return refused(job, Error::Shutdown);
+        }
+        let mut oldest = None;
+        if state.is_full(self.shared.queue_size) {
+            oldest = state.queue.pop_oldest(may_go);
+            if oldest.is_none() {
+                return refused(job, Error::QueueFull);
+            }
+        }
+        state.queue.push(job);
+        match self.summon_for(state) {
+            Ok(()) => Ok(oldest),
+            Err((mut state, error)) => {
+                let job = state.queue.take_last(1).pop();
+                if let Some(oldest) = oldest {
+                    state.queue.sifted.push_front(oldest);
+                    state.queue.kept = 0;
+                }
+                refused(
+                    job.expect("it was pushed a moment ago, under the same lock"),
+                    error,
+                )
+            }
+        }
     }
 
     /// Sleeps until there may be room, or the pool is closed. The caller then tries again, and if a

@@ -7,14 +7,14 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::nanos;
 use crate::engine::{Engine, Job, Options, Outcome, Stats, reached, run};
 use crate::error::Error;
 use crate::pool::{Runner, Worker};
-use crate::series::{Every, Series};
+use crate::series::{Every, Lost, Series};
 use crate::sync::{Mutex, lock};
 use crate::task::{Cancel, Goal, Phase, Task, View};
 
@@ -120,10 +120,10 @@ impl Scheduler {
         T: Send + 'static,
         F: FnMut() -> T + Send + 'static,
     {
-        let now = self.engine.now();
+        let now = self.engine.moment();
         let series = Series::new(every, now)?;
         let (job, handle) = self.native(Task::series(series), Often(callback));
-        self.engine.post_at(job, now, ())?;
+        self.engine.post_at(job, now.now, ())?;
         Ok(handle)
     }
 
@@ -223,8 +223,21 @@ pub struct Handle<T> {
 impl<T: Send + 'static> Handle<T> {
     /// Waits until the task is over and takes its last run's value.
     ///
+    /// There is one value, and one wait that takes it, the first whose turn it is.
+    ///
     /// # Errors
-    /// [`Error::Cancelled`] when it was cancelled or stopped, [`Error::Panicked`].
+    /// [`Error::Cancelled`] when it was cancelled or stopped, [`Error::Panicked`], [`Error::Taken`], and
+    /// [`Error::Ended`] when the wall clock has ended a series before its first run.
+    ///
+    /// ```
+    /// use asynctask::Error;
+    ///
+    /// let scheduler = asynctask::Scheduler::new();
+    /// let task = scheduler.post(|| "value")?;
+    /// assert_eq!(task.wait(), Ok("value"));
+    /// assert_eq!(task.wait(), Err(Error::Taken));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn wait(&self) -> Result<T, Error> {
         self.wait_until(None)
     }
@@ -238,8 +251,10 @@ impl<T: Send + 'static> Handle<T> {
     }
 
     fn wait_until(&self, deadline: Option<Instant>) -> Result<T, Error> {
-        match self.wait_for(Goal::Over, deadline)?.phase() {
-            Phase::Finished => self.native.take().ok_or(Error::Panicked),
+        let view = self.wait_for(Goal::Over, deadline)?;
+        match view.phase() {
+            Phase::Finished if view.runs() == 0 => Err(Error::Ended { runs: 0 }),
+            Phase::Finished => self.native.take().ok_or(Error::Taken),
             Phase::Cancelled => Err(Error::Cancelled),
             _ => Err(Error::Panicked),
         }
@@ -270,6 +285,12 @@ impl<T: Send + 'static> Handle<T> {
     /// The task's state.
     pub fn view(&self) -> View {
         self.native.task().view()
+    }
+
+    /// The ticks of a series that had no run of their own up to now, those included that a run which
+    /// hangs has cost so far; none of a task that runs once.
+    pub fn lost(&self) -> Lost {
+        self.native.engine().lost_by(self.native.task())
     }
 
     /// Cancels the task if it has not started; a series also ends after the run that is going.
@@ -338,6 +359,21 @@ struct Body<T, C> {
     value: Option<T>,
 }
 
+impl<T, C> Drop for Native<T, C> {
+    /// Whoever holds the last reference, a worker, a poster, who shuts the scheduler down, must not
+    /// be unwound by what a task owns.
+    fn drop(&mut self) {
+        let body = self.body.get_mut();
+        let body = body.unwrap_or_else(PoisonError::into_inner);
+        if let Some(callback) = body.callback.take() {
+            drop_foreign(callback);
+        }
+        if let Some(value) = body.value.take() {
+            drop_foreign(value);
+        }
+    }
+}
+
 /// A [`Native`] of any type.
 trait Erased: Send + Sync {
     fn task(&self) -> &Task;
@@ -375,7 +411,7 @@ impl<T: Send + 'static, C: Callback<T>> Erased for Native<T, C> {
             Ok(value) => {
                 let previous = body.value.replace(value);
                 drop(body);
-                drop(previous); // with no lock held
+                drop_foreign(previous); // with no lock held
             }
             Err(payload) => {
                 drop(body);
@@ -431,6 +467,8 @@ impl Job for NativeJob {
     fn panicked(&self, (): (), payload: Box<dyn Any + Send>) {
         drop_foreign(payload); // the panic hook has reported it
     }
+
+    fn value_of_no_run(&self, (): ()) {} // the last run's is still there
 
     fn run_failed(&self, (): (), (): ()) {}
 

@@ -7,8 +7,8 @@
 //! so nothing drifts. Two things make a tick go by without a run of its own:
 //!
 //! - **missed**: it passed before the run that it belongs to could start (a suspended process, a
-//!   pool with no free worker);
-//! - **overlapped**: it passed while the previous run was still going.
+//!   pool with no free worker, a run that was dropped);
+//! - **skipped**: it passed while the previous run was still going.
 //!
 //! [`begin`](Series::begin) accounts for the first kind when a run starts, [`end`](Series::end) for
 //! the second when it ends. What is to be made up for goes into `owed`, runs that follow at once.
@@ -19,11 +19,25 @@
 //! run      [1]      [2      ]     [5]     tick 2 started late, but before tick 3: not missed
 //!                                         ticks 3 and 4 overlapped by the run of tick 2
 //! ```
+//!
+//! # Accounting
+//!
+//! Invariant: the ticks that have been due are the runs that have started, those that are owed or
+//! wait for a worker, and what is lost, skipped or missed. When the series is over nothing is owed:
+//! ticks due = runs + skipped + missed, whatever ended it. There are no ticks after `until`.
+//!
+//! [`lost`](Series::lost) counts up to the instant it is asked about, so that the losses of a run
+//! that hangs can be seen while it hangs.
+//!
+//! # The wall clock
+//!
+//! `until_wall` is compared at the moment that counts, when a run is due or has ended, and never
+//! turned into a deadline once and for all: whoever sets the wall clock moves it.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::clock::{Nanos, nanos};
+use crate::clock::{Moment, Nanos, nanos, wall_nanos};
 use crate::error::Error;
 
 /// From where the next deadline is counted.
@@ -73,6 +87,9 @@ pub struct Every {
     pub max_runs: Option<u64>,
     /// The series is over so long after posting: no run has a later deadline.
     pub until: Option<Duration>,
+    /// The series is over at this time of the wall clock: no run has a later deadline, however the
+    /// wall clock is set meanwhile.
+    pub until_wall: Option<SystemTime>,
     /// Each deadline is moved by a random time from zero to this; at most one interval.
     pub jitter: Duration,
     /// Whether a run that fails ends the series.
@@ -90,13 +107,14 @@ impl Every {
             missed: Missed::default(),
             max_runs: None,
             until: None,
+            until_wall: None,
             jitter: Duration::ZERO,
             stop_on_error: false,
         }
     }
 }
 
-/// Runs that did not take place, since the last time somebody asked.
+/// Ticks that had no run of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     /// Ticks that found the previous run still going.
@@ -105,8 +123,29 @@ pub struct Lost {
     pub missed: u64,
 }
 
+impl Lost {
+    /// What has been added since `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            skipped: self.skipped.saturating_sub(before.skipped),
+            missed: self.missed.saturating_sub(before.missed),
+        }
+    }
+}
+
+/// Where a series stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It waits for its deadline, or for a worker.
+    Waiting,
+    /// A run is going.
+    Running,
+    /// There is no further run.
+    Over,
+}
+
 /// The state of a series between its runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Series {
     interval: Nanos,
     timing: Timing,
@@ -114,27 +153,39 @@ pub struct Series {
     missed: Missed,
     max_runs: u64,
     until: Nanos,
+    /// By the wall clock; the end of time for none.
+    until_wall: Nanos,
     jitter: Nanos,
     stop_on_error: bool,
-    /// The latest tick that is accounted for, without jitter. While the task waits it is the tick
-    /// that it waits for.
-    tick: Nanos,
-    /// What jitter added to the deadline that the task waits for.
-    shift: Nanos,
+    stage: Stage,
+    /// The first tick that is not accounted for, without jitter.
+    next: Nanos,
+    /// The deadline that the task waits for.
+    deadline: Nanos,
+    /// The run that waits makes up for a tick that is accounted for; otherwise it is that of `next`.
+    makes_up: bool,
     /// Runs to be made up for, the one that is waiting not counted.
     owed: u64,
     /// A deadline that somebody set while the run was going.
     moved: Option<Nanos>,
+    /// The last run was refused: by the wall clock its time is past the end.
+    refused: bool,
     lost: Lost,
+    /// What of `lost` has been taken; see [`take_lost`](Self::take_lost).
+    taken: Lost,
+    /// Where its engine keeps it.
+    pub(crate) place: Option<usize>,
+    /// Its key on the wheel, stale or not; kept where the wall clock may end it.
+    pub(crate) key: u64,
 }
 
 impl Series {
-    /// The series that `every` asks for, posted at `now`.
+    /// The series that `every` asks for, posted at `posted`.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the interval or `max_runs` is zero, the jitter is longer than the
     /// interval, or `until` comes before the first run.
-    pub fn new(every: &Every, now: Nanos) -> Result<Self, Error> {
+    pub fn new(every: &Every, posted: Moment) -> Result<Self, Error> {
         let invalid = |argument, reason: String| Err(Error::Invalid { argument, reason });
         if every.interval.is_zero() {
             return invalid("interval", "must be longer than 0".to_owned());
@@ -152,11 +203,19 @@ impl Series {
             );
         }
         let first = every.first.unwrap_or(every.interval);
-        if let Some(until) = every.until.filter(|&until| until < first) {
-            return invalid(
-                "until",
-                format!("is {until:?} away, before the first run at {first:?}"),
-            );
+        let until_wall = every.until_wall.map_or(Nanos::MAX, wall_nanos);
+        let left = Duration::from_nanos(until_wall.saturating_sub(posted.wall));
+        if until_wall < posted.wall {
+            let past = Duration::from_nanos(posted.wall - until_wall);
+            return invalid("until", format!("is in the past, by {past:?}"));
+        }
+        for until in [every.until, every.until_wall.map(|_| left)] {
+            if let Some(until) = until.filter(|&until| until < first) {
+                return invalid(
+                    "until",
+                    format!("is {until:?} away, before the first run at {first:?}"),
+                );
+            }
         }
         let mut series = Self {
             interval: nanos(every.interval),
@@ -166,80 +225,125 @@ impl Series {
             max_runs: every.max_runs.unwrap_or(u64::MAX),
             until: every
                 .until
-                .map_or(Nanos::MAX, |until| now.saturating_add(nanos(until))),
+                .map_or(Nanos::MAX, |until| posted.now.saturating_add(nanos(until))),
+            until_wall,
             jitter: nanos(every.jitter),
             stop_on_error: every.stop_on_error,
-            tick: now.saturating_add(nanos(first)),
-            shift: 0,
+            stage: Stage::Waiting,
+            next: posted.now.saturating_add(nanos(first)),
+            deadline: 0,
+            makes_up: false,
             owed: 0,
             moved: None,
+            refused: false,
             lost: Lost::default(),
+            taken: Lost::default(),
+            place: None,
+            key: 0,
         };
-        series.draw();
+        series.draw(posted);
         Ok(series)
     }
 
     /// The deadline that the task waits for.
     pub fn deadline(&self) -> Nanos {
-        self.tick.saturating_add(self.shift)
+        self.deadline
     }
 
-    /// A run starts at `now`.
-    pub fn begin(&mut self, now: Nanos) {
-        if self.timing == Timing::FixedDelay {
-            return; // its next tick is not known before the run ends, so none can be missed
-        }
-        let late = now.saturating_sub(self.deadline()) / self.interval;
-        self.tick = self.tick.saturating_add(late.saturating_mul(self.interval));
-        match self.missed {
-            Missed::Skip => self.lost.missed += late,
-            Missed::CatchUp => self.owed = self.owed.saturating_add(late),
-        }
+    /// Whether the wall clock may end it.
+    pub fn follows_wall(&self) -> bool {
+        self.until_wall != Nanos::MAX
     }
 
-    /// The run ended at `now`, as number `runs` of the series; `None` when it was the last.
+    /// A run starts now. `false`: it must not, for by the wall clock its deadline is after the end;
+    /// the series is over.
+    pub fn begin(&mut self, now: Moment) -> bool {
+        if self.stage == Stage::Over {
+            return !self.refused; // a series without a callback: its last tick is accounted for
+        }
+        if self.is_past_end(now) {
+            self.refused = true;
+            self.close(now);
+            return false;
+        }
+        self.account_for_late(now);
+        self.stage = Stage::Running;
+        true
+    }
+
+    /// The run ended now, as number `runs` of the series; `None` when it was the last.
     ///
     /// The deadline given is never before the tick it stands for.
-    pub fn end(&mut self, now: Nanos, runs: u64, failed: bool) -> Option<Nanos> {
+    pub fn end(&mut self, now: Moment, runs: u64, failed: bool) -> Option<Nanos> {
         if runs >= self.max_runs || (failed && self.stop_on_error) {
+            self.close(now);
+        }
+        if self.stage == Stage::Over {
             return None;
         }
+        let passed = self.passed(now);
+        let queued = u64::from(self.overlap == Overlap::Queue && passed > 0);
+        self.lost.skipped += passed - queued;
+        self.owed = self.owed.saturating_add(queued);
+        self.skip_ticks(passed);
+        self.stage = Stage::Waiting;
         if let Some(moved) = self.moved.take() {
-            self.restart(moved);
-        } else if self.timing == Timing::FixedDelay {
-            self.tick = now.saturating_add(self.interval);
-            self.draw();
+            self.lost.missed += self.owed;
+            self.lay_anew(moved);
         } else {
-            let passed = now.saturating_sub(self.tick) / self.interval;
-            self.tick = self
-                .tick
-                .saturating_add(passed.saturating_mul(self.interval));
-            let queued = u64::from(self.overlap == Overlap::Queue && passed > 0);
-            self.lost.skipped += passed - queued;
-            self.owed = self.owed.saturating_add(queued);
-            if self.owed > 0 {
-                // Made up for at once: the tick stays, and the run after this one is counted from
-                // it as ever.
-                self.owed -= 1;
-                self.shift = now.saturating_sub(self.tick);
-            } else {
-                self.tick = self.tick.saturating_add(self.interval);
-                self.draw();
-            }
+            self.wait_for_next(now);
         }
-        Some(self.deadline()).filter(|&deadline| deadline <= self.until)
+        self.goes_on(now)
+    }
+
+    /// The run that is due is given up, and counted as missed, for want of room. `None`: nothing has
+    /// changed, for no other run would follow.
+    pub fn drop_run(&mut self, now: Moment) -> Option<Nanos> {
+        if self.stage != Stage::Waiting {
+            return None;
+        }
+        let mut after = self.clone();
+        after.account_for_late(now);
+        after.lost.missed += 1;
+        after.wait_for_next(now);
+        let deadline = after.goes_on(now)?;
+        *self = after;
+        Some(deadline)
+    }
+
+    /// There is no further run, whatever the reason; what is owed is missed.
+    pub fn close(&mut self, now: Moment) {
+        match self.stage {
+            Stage::Waiting => self.lost.missed += self.due(now),
+            Stage::Running => {
+                self.lost.skipped += self.passed(now);
+                self.lost.missed += self.owed;
+            }
+            Stage::Over => {}
+        }
+        self.owed = 0;
+        self.stage = Stage::Over;
+    }
+
+    /// A run that has begun and ended has not been: somebody was faster to cancel it.
+    pub(crate) fn has_not_run(&mut self) {
+        self.lost.missed += 1;
+    }
+
+    /// Whether the deadline that it waits for is past its end, as the wall clock stands now.
+    pub fn is_past_end(&self, now: Moment) -> bool {
+        self.stage == Stage::Waiting && !self.makes_up && self.deadline > self.last(now)
     }
 
     /// Whether there may be a run at `deadline` once `runs` have ended.
-    pub fn allows(&self, deadline: Nanos, runs: u64) -> bool {
-        deadline <= self.until && runs < self.max_runs
+    pub fn allows(&self, deadline: Nanos, runs: u64, now: Moment) -> bool {
+        deadline <= self.last(now) && runs < self.max_runs
     }
 
     /// The series goes on from `deadline`: the row of ticks is laid anew from there.
-    pub fn restart(&mut self, deadline: Nanos) {
-        self.tick = deadline;
-        self.shift = 0;
-        self.owed = 0;
+    pub fn restart(&mut self, deadline: Nanos, now: Moment) {
+        self.lost.missed += self.due(now);
+        self.lay_anew(deadline);
     }
 
     /// Like [`restart`](Self::restart), for a series whose run is going: heeded when it ends.
@@ -247,18 +351,129 @@ impl Series {
         self.moved = Some(deadline);
     }
 
-    /// What was lost since the last call.
-    pub fn take_lost(&mut self) -> Lost {
-        std::mem::take(&mut self.lost)
+    /// What has been lost so far, the ticks of a run that is going or waits included.
+    pub fn lost(&self, now: Moment) -> Lost {
+        let mut lost = self.lost;
+        match self.stage {
+            Stage::Waiting if self.missed == Missed::Skip => lost.missed += self.late(now),
+            Stage::Running => {
+                let passed = self.passed(now);
+                lost.skipped += passed - u64::from(self.overlap == Overlap::Queue && passed > 0);
+            }
+            Stage::Waiting | Stage::Over => {}
+        }
+        lost
     }
 
-    fn draw(&mut self) {
-        self.shift = if self.jitter == 0 {
+    /// What of [`lost`](Self::lost) the last [`take_lost`](Self::take_lost) has not had.
+    pub fn lost_since_taken(&self, now: Moment) -> Lost {
+        self.lost(now).since(self.taken)
+    }
+
+    /// What was lost since the last call, of runs that have started and ended.
+    pub fn take_lost(&mut self) -> Lost {
+        let lost = self.lost.since(self.taken);
+        self.taken = self.lost;
+        lost
+    }
+
+    /// The last nanosecond that may be a deadline, as the wall clock stands now.
+    fn last(&self, now: Moment) -> Nanos {
+        if !self.follows_wall() {
+            return self.until;
+        }
+        let at = (now.now.saturating_add(self.until_wall)).saturating_sub(now.wall);
+        self.until.min(at)
+    }
+
+    /// Ticks that are not accounted for, and have passed.
+    fn passed(&self, now: Moment) -> u64 {
+        let to = now.now.min(self.last(now));
+        if self.timing == Timing::FixedDelay || self.next > to {
+            return 0; // with a fixed delay the next tick is not known before the run ends
+        }
+        ((to - self.next) / self.interval).saturating_add(1)
+    }
+
+    /// Ticks that have passed since the run that waits could have started.
+    fn late(&self, now: Moment) -> u64 {
+        if self.makes_up {
+            return self.passed(now);
+        }
+        if self.timing == Timing::FixedDelay {
+            return 0;
+        }
+        // Whole periods from the deadline, not from the tick: jitter makes nobody miss anything.
+        let late = now.now.saturating_sub(self.deadline) / self.interval;
+        late.min(self.last(now).saturating_sub(self.next) / self.interval)
+    }
+
+    /// Ticks that have been due and have no run while it waits.
+    fn due(&self, now: Moment) -> u64 {
+        let is_due = now.now >= self.deadline && !self.is_past_end(now);
+        if self.stage == Stage::Waiting && is_due {
+            self.late(now).saturating_add(self.owed).saturating_add(1)
+        } else {
+            0
+        }
+    }
+
+    /// The run that waits is about to start, or is given up.
+    fn account_for_late(&mut self, now: Moment) {
+        let late = self.late(now);
+        self.skip_ticks(late.saturating_add(u64::from(!self.makes_up)));
+        match self.missed {
+            Missed::Skip => self.lost.missed += late,
+            Missed::CatchUp => self.owed = self.owed.saturating_add(late),
+        }
+    }
+
+    fn skip_ticks(&mut self, count: u64) {
+        self.next = self
+            .next
+            .saturating_add(count.saturating_mul(self.interval));
+    }
+
+    /// What it waits for after a run.
+    fn wait_for_next(&mut self, now: Moment) {
+        self.makes_up = self.owed > 0;
+        if self.makes_up {
+            self.owed -= 1;
+            self.deadline = now.now;
+            return;
+        }
+        if self.timing == Timing::FixedDelay {
+            self.next = now.now.saturating_add(self.interval);
+        }
+        self.draw(now);
+    }
+
+    /// The deadline of the next tick.
+    fn draw(&mut self, now: Moment) {
+        let shift = if self.jitter == 0 {
             0
         } else {
             // A tick that is in time is not made to miss `until` by chance.
-            fastrand::u64(0..=self.jitter).min(self.until.saturating_sub(self.tick))
+            let room = self.last(now).saturating_sub(self.next);
+            fastrand::u64(0..=self.jitter).min(room)
         };
+        self.deadline = self.next.saturating_add(shift);
+    }
+
+    fn lay_anew(&mut self, deadline: Nanos) {
+        self.next = deadline;
+        self.deadline = deadline;
+        self.makes_up = false;
+        self.owed = 0;
+    }
+
+    /// The deadline that it waits for now, unless that is past the end.
+    fn goes_on(&mut self, now: Moment) -> Option<Nanos> {
+        if self.is_past_end(now) {
+            self.close(now);
+            return None;
+        }
+        Some(self.deadline)
     }
 }
 
@@ -273,14 +488,14 @@ mod tests {
     }
 
     fn series(every: &Every) -> Series {
-        Series::new(every, 0).expect("the test asks for sense")
+        Series::new(every, Moment::at(0)).expect("the test asks for sense")
     }
 
     /// One run from `start` to `end`, in milliseconds; the next deadline in milliseconds.
     fn run(series: &mut Series, start: u64, end: u64, runs: u64) -> Option<u64> {
-        series.begin(start * MS);
+        assert!(series.begin(Moment::at(start * MS)));
         series
-            .end(end * MS, runs, false)
+            .end(Moment::at(end * MS), runs, false)
             .map(|deadline| deadline / MS)
     }
 
@@ -386,35 +601,6 @@ mod tests {
     }
 
     #[test]
-    fn every_tick_of_a_long_stall_is_either_run_or_counted() {
-        for missed in [Missed::Skip, Missed::CatchUp] {
-            for overlap in [Overlap::Skip, Overlap::Queue] {
-                let mut series = series(&Every {
-                    overlap,
-                    missed,
-                    ..every(10)
-                });
-                let (mut runs, mut lost, mut now) = (0, 0, 0);
-                // Runs of 0, 7, 14, … ms, started up to 30 ms late.
-                while now < 10_000 * MS {
-                    let start = now.max(series.deadline()) + (runs % 4) * 10 * MS;
-                    series.begin(start);
-                    runs += 1;
-                    now = start + (runs % 6) * 7 * MS;
-                    series.end(now, runs, false).unwrap();
-                    let more = series.take_lost();
-                    lost += more.skipped + more.missed;
-                }
-                // Ticks up to the one that is waited for, which has neither run nor been lost.
-                let waiting = u64::from(series.deadline() > now);
-                let ticks = series.tick / (10 * MS) - waiting;
-                let owed = series.owed + (1 - waiting);
-                assert_eq!(runs + lost + owed, ticks, "{missed:?} {overlap:?}");
-            }
-        }
-    }
-
-    #[test]
     fn max_runs_until_and_errors_end_a_series() {
         let mut two = series(&Every {
             max_runs: Some(2),
@@ -434,11 +620,12 @@ mod tests {
             stop_on_error: true,
             ..every(10)
         });
-        strict.begin(10 * MS);
-        assert_eq!(strict.end(10 * MS, 1, true), None);
+        strict.begin(Moment::at(10 * MS));
+        assert_eq!(strict.end(Moment::at(10 * MS), 1, true), None);
         let mut lenient = series(&every(10));
-        lenient.begin(10 * MS);
-        assert_eq!(lenient.end(10 * MS, 1, true), Some(20 * MS));
+        lenient.begin(Moment::at(10 * MS));
+        let next = lenient.end(Moment::at(10 * MS), 1, true);
+        assert_eq!(next, Some(20 * MS));
     }
 
     #[test]
@@ -453,27 +640,165 @@ mod tests {
                 (n * 10 * MS..=(n + 1) * 10 * MS).contains(&deadline),
                 "tick {n}: {deadline}"
             );
-            series.begin(deadline);
-            assert_eq!(series.tick, n * 10 * MS);
+            // A moment late: less than a period after the deadline, more than one after the tick.
+            series.begin(Moment::at(deadline + 9 * MS));
+            assert_eq!(series.lost(Moment::at(deadline + 9 * MS)).missed, 0);
             // Ends before its own tick's successor, however late jitter made it start.
-            assert!(series.end(n * 10 * MS, n, false).is_some());
+            assert!(series.end(Moment::at(n * 10 * MS), n, false).is_some());
         }
+        assert_eq!(series.take_lost(), Lost::default());
     }
 
     #[test]
     fn a_moved_deadline_lays_the_ticks_anew() {
         let mut series = series(&every(10));
-        series.restart(25 * MS);
+        series.restart(25 * MS, Moment::at(5 * MS));
         assert_eq!(series.deadline(), 25 * MS);
-        series.begin(25 * MS);
+        series.begin(Moment::at(25 * MS));
         series.restart_after_run(100 * MS);
-        assert_eq!(series.end(26 * MS, 1, false), Some(100 * MS));
+        let next = series.end(Moment::at(26 * MS), 1, false);
+        assert_eq!(next, Some(100 * MS));
         assert_eq!(run(&mut series, 100, 101, 2), Some(110));
     }
 
     #[test]
+    fn a_moved_deadline_owes_nothing_of_what_was_owed_and_has_no_jitter() {
+        for after_run in [false, true] {
+            let mut series = series(&Every {
+                missed: Missed::CatchUp,
+                jitter: Duration::from_millis(10),
+                ..every(10)
+            });
+            series.begin(Moment::at(205 * MS)); // 18 or 19 runs are owed
+            let ended = Moment::at(206 * MS);
+            if after_run {
+                series.restart_after_run(300 * MS);
+                assert_eq!(series.end(ended, 1, false), Some(300 * MS));
+            } else {
+                assert_eq!(series.end(ended, 1, false), Some(206 * MS));
+                series.restart(300 * MS, ended);
+                assert_eq!(series.deadline(), 300 * MS);
+            }
+            // What is not run any more is counted, and no run follows at once.
+            assert_eq!(total(&series, 206), 19, "after the run: {after_run}");
+            assert!((310..=320).contains(&run(&mut series, 300, 301, 2).unwrap()));
+        }
+    }
+
+    /// All that was lost up to an instant, in milliseconds.
+    fn total(series: &Series, at: u64) -> u64 {
+        let lost = series.lost(Moment::at(at * MS));
+        lost.skipped + lost.missed
+    }
+
+    #[test]
+    fn catching_up_owes_every_tick_up_to_the_end_and_none_after_it() {
+        let mut series = series(&Every {
+            missed: Missed::CatchUp,
+            until: Some(Duration::from_millis(50)),
+            ..every(10)
+        });
+        let mut runs = 1;
+        let mut next = run(&mut series, 1_000, 1_001, runs);
+        while let Some(start) = next {
+            runs += 1;
+            next = run(&mut series, start, start + 500, runs);
+        }
+        assert_eq!((runs, total(&series, 90_000)), (5, 0));
+    }
+
+    #[test]
+    fn ticks_after_the_end_are_neither_missed_nor_skipped() {
+        let five = Every {
+            until: Some(Duration::from_millis(50)),
+            ..every(10)
+        };
+        let mut stalled = series(&five);
+        assert_eq!(total(&stalled, 1_000), 4);
+        assert_eq!(run(&mut stalled, 1_000, 1_001, 1), None);
+        assert_eq!(total(&stalled, 90_000), 4);
+
+        let mut hung = series(&five);
+        hung.begin(Moment::at(10 * MS));
+        assert_eq!(total(&hung, 29), 1);
+        assert_eq!(total(&hung, 1_000), 4);
+        assert_eq!(hung.end(Moment::at(1_000 * MS), 1, false), None);
+        assert_eq!(total(&hung, 90_000), 4);
+    }
+
+    #[test]
+    fn a_run_that_is_dropped_is_missed_and_the_next_tick_has_its_own() {
+        let mut plain = series(&every(10));
+        assert_eq!(plain.drop_run(Moment::at(31 * MS)), Some(40 * MS));
+        assert_eq!(total(&plain, 31), 3);
+        assert_eq!(run(&mut plain, 40, 41, 1), Some(50));
+
+        let mut owing = series(&Every {
+            missed: Missed::CatchUp,
+            ..every(10)
+        });
+        assert_eq!(owing.drop_run(Moment::at(31 * MS)), Some(31 * MS));
+        assert_eq!(total(&owing, 31), 1);
+
+        let mut delayed = series(&Every {
+            timing: Timing::FixedDelay,
+            ..every(10)
+        });
+        assert_eq!(delayed.drop_run(Moment::at(31 * MS)), Some(41 * MS));
+        assert_eq!(total(&delayed, 31), 1);
+    }
+
+    #[test]
+    fn the_last_run_is_not_dropped_for_that_would_end_the_series() {
+        let mut series = series(&Every {
+            until: Some(Duration::from_millis(10)),
+            ..every(10)
+        });
+        assert_eq!(series.drop_run(Moment::at(10 * MS)), None);
+        assert_eq!(total(&series, 10), 0);
+        assert_eq!(run(&mut series, 10, 11, 1), None);
+    }
+
+    /// An instant at which the wall clock, in milliseconds since 1970, shows `wall`.
+    fn wall(now: u64, wall: u64) -> Moment {
+        Moment {
+            now: now * MS,
+            wall: wall * MS,
+        }
+    }
+
+    #[test]
+    fn the_end_by_the_wall_clock_moves_when_the_wall_clock_is_set() {
+        let five = Every {
+            until_wall: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_050)),
+            ..every(10)
+        };
+        let posted = |five| Series::new(five, wall(0, 1_000)).unwrap();
+
+        let mut forward = posted(&five);
+        assert!(forward.begin(wall(10, 1_010)));
+        assert_eq!(forward.end(wall(11, 1_011), 1, false), Some(20 * MS));
+        // An hour on: the deadline at 20 is past the end now, and counts for nothing.
+        assert!(forward.is_past_end(wall(12, 3_601_012)));
+        assert!(!forward.begin(wall(20, 3_601_020)));
+        assert_eq!(forward.end(wall(20, 3_601_020), 1, false), None);
+        assert_eq!(forward.lost(wall(20, 3_601_020)), Lost::default());
+
+        let mut back = posted(&five);
+        for n in 1..=25 {
+            // 200 ms back after the second run.
+            let shown = |at| if n > 2 { 800 + at } else { 1_000 + at };
+            assert!(back.begin(wall(n * 10, shown(n * 10))), "run {n}");
+            let at = wall(n * 10 + 1, shown(n * 10 + 1));
+            assert_eq!(back.end(at, n, false).is_some(), n < 25, "run {n}");
+        }
+        let refused = Series::new(&five, wall(0, 1_051)).unwrap_err();
+        assert_eq!(refused.to_string(), "until is in the past, by 1ms");
+    }
+
+    #[test]
     fn nonsense_is_refused_by_name_and_value() {
-        let refused = |every: Every| Series::new(&every, 0).unwrap_err().to_string();
+        let refused = |every: Every| Series::new(&every, Moment::at(0)).unwrap_err().to_string();
         assert_eq!(refused(every(0)), "interval must be longer than 0");
         assert_eq!(
             refused(Every {
@@ -501,9 +826,10 @@ mod tests {
     #[test]
     fn deadlines_near_the_end_of_time_saturate() {
         let century = Every::new(Duration::from_secs(100 * 366 * 86_400));
-        let mut series = Series::new(&century, Nanos::MAX - 5).unwrap();
+        let mut series = Series::new(&century, Moment::at(Nanos::MAX - 5)).unwrap();
         assert_eq!(series.deadline(), Nanos::MAX);
-        series.begin(Nanos::MAX);
-        assert_eq!(series.end(Nanos::MAX, 1, false), Some(Nanos::MAX));
+        let end = Moment::at(Nanos::MAX);
+        series.begin(end);
+        assert_eq!(series.end(end, 1, false), Some(Nanos::MAX));
     }
 }

@@ -41,7 +41,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::Nanos;
+use crate::clock::{Moment, Nanos};
 use crate::error::Error;
 use crate::series::{Lost, Series};
 use crate::sync::{AtomicU64, Mutex, Ordering, Parker, Wake, lock};
@@ -66,6 +66,8 @@ const BARE: u64 = 1 << 7;
 const WATCHED: u64 = 1 << 8;
 /// It must not wait until a worker is free.
 const URGENT: u64 = 1 << 9;
+/// It is a series that the wall clock may end.
+const WALL: u64 = 1 << 10;
 /// One run in the upper bits, which hold the number of runs that have ended.
 const ONE_RUN: u64 = 1 << 16;
 
@@ -230,17 +232,20 @@ impl fmt::Debug for Wakes {
     }
 }
 
+/// A series, shared with its engine, which wants to know what it has lost so far; a leaf lock.
+pub(crate) type SharedSeries = Arc<Mutex<Series>>;
+
 #[derive(Default)]
 struct More {
     waiters: Vec<(Goal, Arc<dyn Wake>)>,
-    series: Option<Series>,
+    series: Option<SharedSeries>,
 }
 
 impl fmt::Debug for More {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("More")
             .field("waiters", &self.waiters.len())
-            .field("series", &self.series)
+            .field("is_series", &self.series.is_some())
             .finish()
     }
 }
@@ -264,19 +269,24 @@ impl Task {
 
     /// A task that runs over and over.
     pub fn series(series: Series) -> Self {
-        Self::with(SERIES, Some(series))
+        Self::with(0, Some(series))
     }
 
     /// A series without a callback, which only counts.
     pub fn bare_series(series: Series) -> Self {
-        Self::with(SERIES | BARE | URGENT, Some(series))
+        Self::with(BARE | URGENT, Some(series))
     }
 
     fn with(flags: u64, series: Option<Series>) -> Self {
+        let flags = match &series {
+            Some(series) if series.follows_wall() => flags | SERIES | WALL,
+            Some(_) => flags | SERIES,
+            None => flags,
+        };
         let more = series.map(|series| {
             Box::new(More {
                 waiters: Vec::new(),
-                series: Some(series),
+                series: Some(Arc::new(Mutex::new(series))),
             })
         });
         Self {
@@ -316,6 +326,15 @@ impl Task {
 
     pub(crate) fn set_key(&self, key: u64) {
         self.key.store(key, Ordering::Relaxed);
+        if self.follows_wall() {
+            self.with_series(|series| series.key = key);
+        }
+    }
+
+    /// Whether the wall clock may end it.
+    pub(crate) fn follows_wall(&self) -> bool {
+        // Relaxed: the flag never changes.
+        self.word.load(Ordering::Relaxed) & WALL != 0
     }
 
     /// Whether the task was ever put on the wheel; may be called without the timer's lock by who
@@ -334,20 +353,33 @@ impl Task {
             .is_some()
     }
 
-    /// Tells a series that its run starts at `now`.
-    pub(crate) fn begin_run(&self, now: Nanos) {
-        self.with_series(|series| series.begin(now));
+    /// Tells a series that its run starts now. `false`: it must not, and the series is over.
+    pub(crate) fn begin_run(&self, now: Moment, note: impl FnOnce(Lost)) -> bool {
+        self.with_series(|series| {
+            let begins = series.begin(now);
+            note(series.take_lost());
+            begins
+        })
+        .unwrap_or(true)
     }
 
-    /// Tells a series that its run ended at `now`. `None`: it was the last run, or the task is no
-    /// series.
-    pub(crate) fn end_run(&self, now: Nanos, failed: bool) -> Option<Nanos> {
+    /// Tells a series that its run ended now. `None`: it was the last run, or the task is no series.
+    pub(crate) fn end_run(
+        &self,
+        now: Moment,
+        failed: bool,
+        note: impl FnOnce(Lost),
+    ) -> Option<Nanos> {
         let view = self.view();
         if view.0 & STOP != 0 {
             return None;
         }
-        self.with_series(|series| series.end(now, view.runs() + 1, failed))
-            .flatten()
+        self.with_series(|series| {
+            let next = series.end(now, view.runs() + 1, failed);
+            note(series.take_lost());
+            next
+        })
+        .flatten()
     }
 
     /// Running → Pending, and one run more. `false`: the series was stopped meanwhile.
@@ -365,6 +397,11 @@ impl Task {
     /// Running → over, with one run more. Called by the running thread, once, after it has put away
     /// the result.
     pub(crate) fn finish(&self, ending: Ending, wakes: &mut Wakes) {
+        self.finish_after(1, ending, wakes);
+    }
+
+    /// Like [`finish`](Self::finish), with so many runs more.
+    pub(crate) fn finish_after(&self, runs: u64, ending: Ending, wakes: &mut Wakes) {
         let phase = match ending {
             Ending::Finished => FINISHED,
             Ending::Failed => FAILED,
@@ -372,7 +409,7 @@ impl Task {
         };
         let old = self.update(|word| {
             debug_assert_eq!(word & PHASE, RUNNING, "finishes, word {word:#x}");
-            Some((word & !PHASE | phase) + ONE_RUN)
+            Some((word & !PHASE | phase) + runs * ONE_RUN)
         });
         self.collect(old.expect("every word was accepted"), wakes);
     }
@@ -424,30 +461,41 @@ impl Task {
     ///
     /// `Ok` has the next deadline, or `None` when the task is over. `Err`: it has a callback, was
     /// cancelled, or somebody watches its end, so a worker must take it.
-    pub(crate) fn end_bare_run(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
+    pub(crate) fn end_bare_run(
+        &self,
+        now: Moment,
+        note: impl Fn(Lost),
+    ) -> Result<Option<Nanos>, ()> {
         let view = self.view();
         if view.0 & BARE == 0 || view.phase() != Phase::Pending {
             return Err(());
         }
-        let next = self.with_series(|series| {
-            series.begin(now);
-            series.end(now, view.runs() + 1, false)
+        let series = self.with_series(|series| {
+            let begins = series.begin(now);
+            let next = series.end(now, view.runs() + 1, false);
+            note(series.take_lost());
+            (begins, next)
         });
-        let next = next.flatten();
+        let (has_run, next) = series.unwrap_or((true, None));
+        let run = if has_run { ONE_RUN } else { 0 };
         let updated = self.update(|word| match (word & PHASE, next) {
-            (PENDING, Some(_)) => Some(word + ONE_RUN),
+            (PENDING, Some(_)) => Some(word + run),
             // Decided in the word itself, so that who calls `watch` and then finds the task not
             // over is certain that a worker will end it.
-            (PENDING, None) if word & WATCHED == 0 => Some((word & !PHASE | FINISHED) + ONE_RUN),
+            (PENDING, None) if word & WATCHED == 0 => Some((word & !PHASE | FINISHED) + run),
             _ => None,
         });
-        match updated {
-            Some(old) => {
-                self.notify(old);
-                Ok(next)
-            }
-            None => Err(()),
+        if let Some(old) = updated {
+            self.notify(old);
+            return Ok(next);
         }
+        if has_run && self.view().phase() == Phase::Cancelled {
+            self.with_series(|series| {
+                series.has_not_run();
+                note(series.take_lost());
+            });
+        }
+        Err(())
     }
 
     /// The deadline of a series, or `None` for a one-shot.
@@ -456,40 +504,84 @@ impl Task {
     }
 
     /// Whether the next run may be at `deadline`, as far as the series is concerned.
-    pub(crate) fn allows(&self, deadline: Nanos) -> bool {
+    pub(crate) fn allows(&self, deadline: Nanos, now: Moment) -> bool {
         let view = self.view();
         let runs = view.runs() + u64::from(view.phase() == Phase::Running);
-        self.with_series(|series| series.allows(deadline, runs))
+        self.with_series(|series| series.allows(deadline, runs, now))
             .unwrap_or(true)
     }
 
     /// Lays the ticks of a series anew from `deadline`, at once or after the run that is going.
     /// `false`: the task is no series.
-    pub(crate) fn restart(&self, deadline: Nanos, after_run: bool) -> bool {
+    pub(crate) fn restart(&self, deadline: Nanos, after_run: bool, now: Moment) -> bool {
         self.with_series(|series| {
             if after_run {
                 series.restart_after_run(deadline);
             } else {
-                series.restart(deadline);
+                series.restart(deadline, now);
             }
         })
         .is_some()
     }
 
-    /// What the series lost since the last call.
-    pub(crate) fn take_lost(&self) -> Lost {
-        self.with_series(Series::take_lost).unwrap_or_default()
+    /// Gives up the run of a series that is due; `None`: it may not, or the task is no series.
+    pub(crate) fn drop_run(&self, now: Moment, note: impl FnOnce(Lost)) -> Option<Nanos> {
+        self.with_series(|series| {
+            let next = series.drop_run(now);
+            note(series.take_lost());
+            next
+        })
+        .flatten()
     }
 
-    fn with_series<R>(&self, f: impl FnOnce(&mut Series) -> R) -> Option<R> {
+    /// Whether a series may give up the run that is due.
+    pub(crate) fn may_drop_run(&self, now: Moment) -> bool {
+        self.with_series(|series| series.clone().drop_run(now).is_some())
+            .unwrap_or(false)
+    }
+
+    /// Tells a series that there is no further run; the place that its engine kept it at, the first
+    /// time.
+    pub(crate) fn close_series(&self, now: Moment, note: impl FnOnce(Lost)) -> Option<usize> {
+        self.with_series(|series| {
+            series.close(now);
+            note(series.take_lost());
+            series.place.take()
+        })
+        .flatten()
+    }
+
+    /// What a series has lost so far; nothing for a one-shot.
+    pub fn lost(&self, now: Moment) -> Lost {
+        self.with_series(|series| series.lost(now))
+            .unwrap_or_default()
+    }
+
+    /// Whether it is a series.
+    pub(crate) fn is_series(&self) -> bool {
         // Relaxed: the flag never changes.
-        if self.word.load(Ordering::Relaxed) & SERIES == 0 {
+        self.word.load(Ordering::Relaxed) & SERIES != 0
+    }
+
+    /// The series, for its engine.
+    pub(crate) fn shared_series(&self) -> Option<SharedSeries> {
+        if !self.is_series() {
             return None;
         }
         lock(&self.more)
-            .as_mut()
-            .and_then(|more| more.series.as_mut())
-            .map(f)
+            .as_ref()
+            .and_then(|more| more.series.clone())
+    }
+
+    pub(crate) fn with_series<R>(&self, f: impl FnOnce(&mut Series) -> R) -> Option<R> {
+        if !self.is_series() {
+            return None;
+        }
+        let more = lock(&self.more);
+        let series = more.as_ref().and_then(|more| more.series.as_ref())?;
+        // The one lock below another here: it is held for arithmetic alone.
+        let mut series = lock(series);
+        Some(f(&mut series))
     }
 
     /// Asks for one wake-up when `goal` is met. `false`: it is met already, and no wake-up comes.
@@ -603,7 +695,7 @@ mod tests {
 
     fn series(ms: u64) -> Task {
         let every = Every::new(Duration::from_millis(ms));
-        Task::series(Series::new(&every, 0).expect("the test asks for sense"))
+        Task::series(Series::new(&every, Moment::at(0)).expect("the test asks for sense"))
     }
 
     #[test]
@@ -618,7 +710,7 @@ mod tests {
         assert!(task.start());
         assert!(!task.start());
         assert_eq!(task.view().phase(), Phase::Running);
-        assert_eq!(task.end_run(0, false), None);
+        assert_eq!(task.end_run(Moment::at(0), false, |_| ()), None);
         task.finish(Ending::Finished, &mut Wakes::default());
         assert_eq!(
             (task.view().phase(), task.view().runs()),
@@ -657,13 +749,14 @@ mod tests {
         for runs in 0..3 {
             assert_eq!(task.view().runs(), runs);
             assert!(task.start());
-            task.begin_run((runs + 1) * 1_000_000);
-            assert!(task.end_run((runs + 1) * 1_000_000, false).is_some());
+            let now = Moment::at((runs + 1) * 1_000_000);
+            assert!(task.begin_run(now, |_| ()));
+            assert!(task.end_run(now, false, |_| ()).is_some());
             assert!(task.wait_again());
         }
         assert!(task.start());
         assert_eq!(task.stop(false), Cancel::AfterRun);
-        assert_eq!(task.end_run(4_000_000, false), None);
+        assert_eq!(task.end_run(Moment::at(4_000_000), false, |_| ()), None);
         assert!(!task.wait_again());
         task.finish(Ending::Cancelled, &mut Wakes::default());
         assert_eq!(
@@ -708,7 +801,7 @@ mod tests {
     #[test]
     fn a_bare_task_ends_by_itself_unless_it_is_watched() {
         let task = Task::bare();
-        assert_eq!(task.end_bare_run(5), Ok(None));
+        assert_eq!(task.end_bare_run(Moment::at(5), |_| ()), Ok(None));
         assert_eq!(
             (task.view().phase(), task.view().runs()),
             (Phase::Finished, 1)
@@ -716,7 +809,7 @@ mod tests {
 
         let watched = Task::bare();
         watched.watch();
-        assert_eq!(watched.end_bare_run(5), Err(()));
+        assert_eq!(watched.end_bare_run(Moment::at(5), |_| ()), Err(()));
         assert!(watched.start());
     }
 
@@ -831,13 +924,15 @@ mod loom_tests {
     fn loom_stop_against_tick_ends_the_series_exactly_once() {
         loom::model(|| {
             let every = Every::new(Duration::from_millis(1));
-            let task = shared(Task::series(Series::new(&every, 0).unwrap()));
+            let task = shared(Task::series(Series::new(&every, Moment::at(0)).unwrap()));
             task.start();
             let worker = {
                 let task = Arc::clone(&task);
                 thread::spawn(move || {
                     // The end of a run, as the engine has it.
-                    if task.end_run(1_000_000, false).is_some() && task.wait_again() {
+                    if task.end_run(Moment::at(1_000_000), false, |_| ()).is_some()
+                        && task.wait_again()
+                    {
                         task.notify_run();
                         false
                     } else {
@@ -863,7 +958,7 @@ mod loom_tests {
             let task = shared(Task::bare());
             let timer = {
                 let task = Arc::clone(&task);
-                thread::spawn(move || task.end_bare_run(1).is_ok())
+                thread::spawn(move || task.end_bare_run(Moment::at(1), |_| ()).is_ok())
             };
             let canceller = {
                 let task = Arc::clone(&task);

@@ -17,6 +17,24 @@
 //! returns at once. While the thread is at work `armed` is 0 and nobody unparks it: it looks at the
 //! wheel again before it sleeps.
 //!
+//! # When it leaves
+//!
+//! When the wheel has been empty for the idle timeout and nothing is [expected](Sink::expects): the
+//! task of a series is off the wheel while it runs, and will be back. So what was accepted never
+//! finds that there is no thread to be had. Only an [`insert`](Timer::insert) that is the first may,
+//! and says so.
+//!
+//! Invariant: there are items on the wheel, or one is expected that has been there ⇒ the timer has its
+//! thread. For a thread leaves under the lock, and what is expected was so before its first insert.
+//! [`expects_no_more`](Timer::expects_no_more) makes a thread that stayed for it look again.
+//!
+//! # The wall clock
+//!
+//! While there are items that [follow](Sink::follows_wall) it, the thread has itself woken when the
+//! wall clock is set, or looks every [`LOOK`] where that cannot be had. Whenever it is up, it compares
+//! the distance of the two clocks with what it was, and if that has changed, makes those items due
+//! that the sink [names](Sink::wall_was_set).
+//!
 //! # Bounded steps
 //!
 //! A lock hold touches at most [`BATCH`] entries, however many are due at once, and the sink is
@@ -29,7 +47,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::clock::{Clock, Nanos, asked};
+use crate::clock::{Clock, Moment, Nanos, WallWatch, asked};
 use crate::error::Error;
 use crate::pool::Refused;
 use crate::sync::{
@@ -49,6 +67,13 @@ const BATCH: usize = 256;
 /// 47 µs in six runs of seven. Spinning instead of yielding left 0.05 to 10 ms: the one who waits
 /// may need this very processor.
 const COURTESY: Duration = Duration::from_micros(50);
+
+/// How often a thread that nobody wakes looks whether the wall clock was set.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// By how much the distance of the two clocks may change unnoticed: more than reading one after the
+/// other takes, but for a thread that is held up in between, which makes it look for nothing.
+const DRIFT: Nanos = 5_000_000;
 
 /// A clock that panicked is asked again after this.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
@@ -71,6 +96,23 @@ pub trait Sink<T>: Send + Sync + 'static {
 
     /// Takes items that could not go back on the wheel. Called with no lock held.
     fn refused(&self, items: Vec<T>);
+
+    /// Whether items will come back that are not on the wheel; see
+    /// [When it leaves](self#when-it-leaves). Called under the timer's lock.
+    fn expects(&self) -> bool {
+        false
+    }
+
+    /// Whether any item follows the wall clock. Called with no lock held.
+    fn follows_wall(&self) -> bool {
+        false
+    }
+
+    /// The wall clock was set: which items are to be due at once. A key may be stale. Called with no
+    /// lock held.
+    fn wall_was_set(&self, _now: Moment) -> Vec<Key> {
+        Vec::new()
+    }
 }
 
 /// The timer; usable from every thread.
@@ -252,6 +294,12 @@ impl<T: Send + 'static> Timer<T> {
         }
     }
 
+    /// Tells the thread that less is [expected](Sink::expects) than was, or that other items
+    /// [follow](Sink::follows_wall) the wall clock.
+    pub fn expects_no_more(&self) {
+        self.shared.parker.unpark();
+    }
+
     /// Refuses further items, waits until those in flight are with the sink, and hands back what is
     /// on the wheel.
     ///
@@ -332,12 +380,21 @@ impl<T: Send + 'static> Shared<T> {
         let mut due = Vec::with_capacity(BATCH);
         let mut again = Vec::new();
         let mut latest = 0;
+        let mut wall = Wall::default();
         loop {
             self.give_way();
             // Read after waking: no item is ever early. And before the lock: a clock is a user's code.
             let read = asked(|| self.clock.now());
             let now = read.unwrap_or(latest);
             latest = now;
+            let follows_wall = self.sink.follows_wall();
+            if !follows_wall {
+                wall = Wall::default();
+            } else if read.is_some()
+                && let Some(now) = wall.was_set(now, &*self.clock)
+            {
+                self.make_due(&self.sink.wall_was_set(now), now.now);
+            }
             let mut state = lock(&self.state);
             if !state.open {
                 state.has_thread = false;
@@ -361,21 +418,42 @@ impl<T: Send + 'static> Shared<T> {
             // ASLEEP
             let next = state.wheel.next_expiry();
             state.armed = next.unwrap_or(ASLEEP);
+            let expects = self.sink.expects();
             drop(state);
             let wake_at = match next {
                 Some(deadline) => asked(|| self.clock.instant_of(deadline))
                     .filter(|_| read.is_some())
                     .unwrap_or_else(|| Instant::now().checked_add(ASK_AGAIN)),
+                None if expects => None,
                 None => Instant::now().checked_add(self.idle_timeout),
+            };
+            let wake_at = if follows_wall && !wall.is_watched(&*self.clock, &self.parker) {
+                let look = Instant::now().checked_add(LOOK);
+                wake_at.into_iter().chain(look).min()
+            } else {
+                wake_at
             };
             let parked = self.parker.park_undisturbed(wake_at);
             if parked == Parked::TimedOut && next.is_none() {
                 let mut state = lock(&self.state);
-                if state.wheel.is_empty() {
+                if state.wheel.is_empty() && !self.sink.expects() {
                     state.has_thread = false;
                     return;
                 }
             }
+        }
+    }
+
+    /// Moves items to `now`, as far as they are still on the wheel.
+    fn make_due(&self, keys: &[Key], now: Nanos) {
+        for keys in keys.chunks(BATCH) {
+            let mut state = lock(&self.state);
+            state.moves += 1;
+            for &key in keys {
+                state.wheel.reschedule(key, now);
+            }
+            drop(state);
+            self.give_way();
         }
     }
 
@@ -402,6 +480,44 @@ impl<T: Send + 'static> Shared<T> {
         state.in_flight = false;
         drop(state);
         self.rested.notify_all();
+    }
+}
+
+/// What the thread knows of the wall clock while items follow it.
+#[derive(Default)]
+struct Wall {
+    /// The wall clock at the origin of the other; it wraps.
+    origin: Option<Nanos>,
+    watch: Option<WallWatch>,
+    /// A watch was asked for.
+    asked: bool,
+}
+
+impl Wall {
+    /// The present, if the wall clock was set since the last call, or this is the first.
+    fn was_set(&mut self, now: Nanos, clock: &dyn Clock) -> Option<Moment> {
+        let wall = asked(|| clock.wall())?;
+        let origin = wall.wrapping_sub(now);
+        let drift = |before: Nanos| {
+            let drift = origin.wrapping_sub(before);
+            drift.min(drift.wrapping_neg())
+        };
+        if self.origin.is_some_and(|before| drift(before) <= DRIFT) {
+            return None;
+        }
+        self.origin = Some(origin);
+        Some(Moment { now, wall })
+    }
+
+    /// Whether the thread is woken when the wall clock is set.
+    fn is_watched(&mut self, clock: &dyn Clock, parker: &Arc<Parker>) -> bool {
+        if !std::mem::replace(&mut self.asked, true) {
+            let sleeper: Weak<Parker> = Arc::downgrade(parker);
+            self.watch = asked(|| clock.watch_wall(sleeper)).flatten();
+            // What was set before the watch is found out now.
+            parker.unpark();
+        }
+        self.watch.is_some()
     }
 }
 

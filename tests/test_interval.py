@@ -227,6 +227,43 @@ def test_every_tick_is_run_or_counted(one, clock, slow, missed, overlap):
     assert len(run.times) + skipped + missed_runs == int(clock.now())
 
 
+@pytest.mark.parametrize("ends", [(None, 7), (None, 20), (3, None), (3, 20), (3, 7)])
+@pytest.mark.parametrize("missed", ["skip", "catch_up"])
+@pytest.mark.parametrize("overlap", ["skip", "queue"])
+def test_every_tick_of_a_stall_is_accounted_for(one, clock, slow, overlap, missed, ends):  # noqa: PLR0917 - the table's columns
+    """However a series ends, the ticks that were due are its runs and its losses."""
+    run = slow(0, 2.5, 0)
+    max_runs, until = ends
+    options = {"overlap": overlap, "missed": missed, "max_runs": max_runs, "until": until}
+    series = one.post_task(run, IntervalTask(1, **options))
+    clock.jump(12.25)  # a stall: eleven whole periods late
+    series.wait_for_finished_count(1, 20)
+    clock.advance(30)
+    runs, (skipped, missed_runs) = len(run.times), lost(one)
+    ended = run.times[-1] if series.done() and max_runs else clock.now()
+    if series.done() and max_runs and runs == 2:
+        ended += 2.5
+    assert runs + skipped + missed_runs == int(min(ended, until or ended))
+    if missed == "catch_up" and max_runs is None:
+        assert missed_runs == 0
+
+
+def test_what_a_hung_run_costs_is_counted_while_it_hangs(one, clock, gate, record):
+    """The losses of a run that hangs, and of those that wait behind it, need no end of it."""
+    hung = one.post_task(gate, IntervalTask(1))
+    clock.jump(1)
+    gate.wait()
+    clock.jump(10)
+    assert lost(one) == (10, 0)
+    starved = one.post_task(record, IntervalTask(1))
+    clock.jump(10)
+    assert lost(one) == (20, 9)
+    gate.open()
+    clock.advance(0)
+    assert lost(one) == (20, 9)
+    assert hung.called_times() + starved.called_times() == 2
+
+
 # Jitter.
 
 
@@ -300,14 +337,73 @@ def test_until_a_duration_ends_a_series(one, clock, record):
     assert record.times == [111, 112]
 
 
+NOON = dt.datetime(2030, 6, 1, 12, tzinfo=dt.UTC)
+
+
 def test_until_an_instant_ends_a_series(one, clock, record):
-    """`until` an aware datetime ends the series at that time of the wall clock."""
-    end = dt.datetime.now(dt.timezone(dt.timedelta(hours=5))) + dt.timedelta(hours=2)
+    """`until` an aware datetime ends the series at that time of the pool's wall clock."""
+    clock.set_wall(NOON)
+    end = (NOON + dt.timedelta(hours=2)).astimezone(dt.timezone(dt.timedelta(hours=5)))
     series = one.post_task(record, IntervalTask(600, until=end))
     clock.advance(24 * 3600)
-    # Between the two readings of the wall clock a slow machine may take its time.
-    assert 10 <= len(record.times) <= 12
+    assert len(record.times) == 12
     assert series.done()
+    with pytest.raises(ValueError, match="until is in the past, by 79200"):
+        one.post_task(record, IntervalTask(600, until=end))
+
+
+def test_until_an_instant_follows_the_wall_clock_when_it_is_set_back(one, clock, record):
+    """A wall clock that is set back an hour makes the series an hour longer."""
+    clock.set_wall(NOON)
+    series = one.post_task(record, IntervalTask(600, until=NOON + dt.timedelta(hours=1)))
+    clock.advance(3000)
+    clock.set_wall(NOON - dt.timedelta(seconds=600))
+    clock.advance(24 * 3600)
+    assert len(record.times) == 12
+    assert series.done()
+
+
+def test_until_an_instant_follows_the_wall_clock_when_it_is_set_forward(one, clock, record):
+    """A wall clock that is set past the end ends the series without another run, and at once."""
+    clock.set_wall(NOON)
+    series = one.post_task(record, IntervalTask(600, until=NOON + dt.timedelta(hours=1)))
+    ticker = asynctask.Ticker(600, until=NOON + dt.timedelta(hours=1), pool=one)
+    clock.advance(1200)
+    assert next(ticker) == 2
+    clock.set_wall(NOON + dt.timedelta(hours=2))
+    assert series.result(20) is None
+    assert list(ticker) == []
+    clock.advance(24 * 3600)
+    assert record.times == [600, 1200]
+    assert lost(one) == (0, 0)
+    assert one.stats().successful == 2
+
+
+def test_until_an_instant_really(pool):
+    """`until` is compared with the machine's wall clock, and ends the series by itself."""
+    end = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=0.5)
+    late = []
+    series = pool.post_task(
+        lambda: late.append(dt.datetime.now(dt.UTC)), IntervalTask(0.01, until=end)
+    )
+    assert series.result(20) is None
+    assert 1 <= series.called_times() <= 50
+
+
+def test_until_is_not_measured_by_a_clock_that_somebody_froze(one, clock, record, monkeypatch):
+    """Only the pool's own clock counts, whatever a frozen-time library makes of `datetime`."""
+    clock.set_wall(NOON)
+
+    class Frozen(dt.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2036, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(dt, "datetime", Frozen)
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    series = one.post_task(record, IntervalTask(60, until=NOON + dt.timedelta(seconds=330)))
+    clock.advance(3600)
+    assert (series.called_times(), series.done()) == (5, True)
 
 
 def test_whatever_comes_first_ends_a_series(one, clock):

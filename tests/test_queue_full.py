@@ -85,6 +85,39 @@ def test_drop_oldest_skips_what_was_cancelled(full, gate):
     assert ran == [2, "fourth", "fifth"]
 
 
+def test_drop_oldest_drops_runs_and_neither_series_nor_what_is_due(make_pool, gate, clock, until):
+    """An overload costs a series a run, which is counted, and what is due nothing."""
+    pool = make_pool(1, queue_size=4, on_full="drop_oldest", clock=clock)
+    pool.submit(gate)
+    gate.wait()
+    series = pool.post_task(int, IntervalTask(1))
+    delayed = [pool.post_task(lambda: "ran", DelayTask(0.5)) for _ in range(3)]
+    clock.jump(1)
+    until(lambda: pool.stats().waiting == 4)
+    burst = [pool.submit(int) for _ in range(50)]
+    assert [task.cancelled() for task in burst] == [True] * 49 + [False]
+    gate.open()
+    clock.advance(9)
+    assert [task.result(0) for task in delayed] == ["ran"] * 3
+    stats = pool.stats()
+    assert (series.done(), series.called_times()) == (False, 9)
+    assert (stats.dropped, stats.missed_runs, stats.skipped_runs) == (49, 1, 0)
+
+
+def test_drop_oldest_drops_the_newest_where_all_that_waits_is_due(make_pool, gate, clock, until):
+    """What was accepted with a delay stays; the new task is dropped."""
+    pool = make_pool(1, queue_size=2, on_full="drop_oldest", clock=clock)
+    pool.submit(gate)
+    gate.wait()
+    delayed = [pool.post_task(lambda: "ran", DelayTask(0.5)) for _ in range(5)]
+    clock.jump(1)
+    until(lambda: pool.stats().waiting == 5)
+    assert pool.submit(int).cancelled()
+    gate.open()
+    clock.advance(0)
+    assert [task.result(0) for task in delayed] == ["ran"] * 5
+
+
 def test_caller_runs_runs_it_here(full, gate):
     """The poster's thread runs the task before the post returns, as a task in every respect."""
     pool, ran, queued = full("caller_runs")

@@ -23,7 +23,9 @@ impl From<Error> for PyErr {
             Error::TimedOut => PyTimeoutError::new_err(()),
             Error::Cancelled => CancelledError::new_err(()),
             Error::Ended { .. } => CancelledError::new_err(error.to_string()),
-            Error::Panicked | Error::NoThread { .. } => BrokenPool::new_err(error.to_string()),
+            Error::Panicked | Error::Taken | Error::NoThread { .. } => {
+                BrokenPool::new_err(error.to_string())
+            }
             // Whoever was interrupted has an exception of its own to raise.
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
             Error::Invalid { .. } => PyValueError::new_err(error.to_string()),

@@ -159,6 +159,10 @@ impl Job for PyJob {
         BrokenPool::new_err(format!("the run of a task panicked: {text}"))
     }
 
+    fn value_of_no_run(&self, py: Python<'_>) -> Kept {
+        py.None().into()
+    }
+
     fn run_failed(&self, py: Python<'_>, failure: PyErr) {
         let name = self.base().shown_name(py);
         let error = Kept::from(failure.into_value(py));

@@ -5,7 +5,7 @@
 //! and used for any number of tasks, from any thread.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -29,8 +29,8 @@ const ON_ERROR: &[(&str, bool)] = &[("continue", false), ("stop", true)];
 enum Until {
     /// So long after posting.
     After(Duration),
-    /// At this time of the wall clock, in seconds since 1970.
-    At(f64),
+    /// At this time of the wall clock.
+    At(SystemTime),
 }
 
 /// Everything an interval option says, but for its start delay.
@@ -47,26 +47,19 @@ impl Interval {
         Ok(Self { every, until: None })
     }
 
-    /// For the core, posted now, first run after `first`.
-    pub(super) fn every(&self, first: Option<Duration>) -> PyResult<Every> {
-        let until = match self.until {
-            None => None,
-            Some(Until::After(duration)) => Some(duration),
-            Some(Until::At(at)) => {
-                let now = SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default();
-                let left = at - now.as_secs_f64();
-                Some(Duration::try_from_secs_f64(left).map_err(|_| {
-                    PyValueError::new_err(format!("until is in the past, by {:.3} s", -left))
-                })?)
-            }
+    /// For the core, first run after `first`.
+    pub(super) fn every(&self, first: Option<Duration>) -> Every {
+        let (until, until_wall) = match self.until {
+            None => (None, None),
+            Some(Until::After(duration)) => (Some(duration), None),
+            Some(Until::At(at)) => (None, Some(at)),
         };
-        Ok(Every {
+        Every {
             first,
             until,
+            until_wall,
             ..self.every.clone()
-        })
+        }
     }
 }
 
@@ -142,7 +135,8 @@ impl DelayTask {
 ///     missed: Whole periods that go by before a run can start: ``"skip"`` them, or ``"catch_up"``
 ///         one by one.
 ///     max_runs: The series is over after so many runs.
-///     until: The series is over so long after posting, or at this aware `datetime`.
+///     until: The series is over so long after posting, or at this aware `datetime`: no run has a
+///         deadline after it by the pool's wall clock, however that is set meanwhile.
 ///     jitter: Each deadline is moved by a random time from 0 to this; at most the interval. It
 ///         never accumulates.
 ///     on_error: A run that raises is logged, and the series goes on (``"continue"``) or is over
@@ -564,16 +558,24 @@ pub(super) fn _remake_option<'py>(
 }
 
 fn check_until(until: &Bound<'_, PyAny>) -> PyResult<Until> {
-    let Ok(instant) = until.cast::<PyDateTime>() else {
-        return convert::duration("until", until, Least::Positive).map(Until::After);
-    };
+    match until.cast::<PyDateTime>() {
+        Ok(instant) => wall_time("until", instant).map(Until::At),
+        Err(_) => convert::duration("until", until, Least::Positive).map(Until::After),
+    }
+}
+
+/// The time of the wall clock that an aware datetime names; before 1970 it is 1970.
+pub(super) fn wall_time(argument: &str, instant: &Bound<'_, PyDateTime>) -> PyResult<SystemTime> {
     if instant.get_tzinfo().is_none() {
         return Err(PyValueError::new_err(format!(
-            "until must be an aware datetime, and this one has no time zone: {}",
-            convert::repr(until)
+            "{argument} must be an aware datetime, and this one has no time zone: {}",
+            convert::repr(instant)
         )));
     }
-    Ok(Until::At(instant.call_method0("timestamp")?.extract()?))
+    // A datetime has microseconds, which a float of seconds is exact enough for.
+    let seconds: f64 = instant.call_method0("timestamp")?.extract()?;
+    let since_1970 = Duration::try_from_secs_f64((seconds * 1e6).round() / 1e6).unwrap_or_default();
+    Ok(SystemTime::UNIX_EPOCH + since_1970)
 }
 
 fn name_of<T: PartialEq + Copy>(value: T, names: &[(&'static str, T)]) -> &'static str {

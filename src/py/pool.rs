@@ -27,7 +27,7 @@ use super::runner::{self, Initializer, PyRunner};
 use super::stack;
 use super::task::{Call, Place, TaskBase, interrupted, new_task};
 use super::testing::ManualClock;
-use crate::clock::{Clock, nanos};
+use crate::clock::{Clock, Moment, nanos};
 use crate::engine::{Engine, OnFull, Options, WaitForRoom};
 use crate::error::Error;
 use crate::pool::{Pool, PoolOptions};
@@ -236,12 +236,15 @@ impl PoolBase {
             return Ok(task);
         }
         let copies_context = plan.interval.is_some() && !is_given;
-        let now = engine.now();
+        let now = match plan.interval {
+            Some(_) => engine.moment(),
+            None => Moment::at(engine.now()),
+        };
         let task = match (&plan.interval, &call) {
             (None, None) => Task::bare(),
             (None, Some(_)) => Task::one_shot(),
             (Some(interval), call) => {
-                let series = Series::new(&interval.every(plan.delay)?, now)?;
+                let series = Series::new(&interval.every(plan.delay), now)?;
                 if call.is_some() {
                     Task::series(series)
                 } else {
@@ -249,7 +252,9 @@ impl PoolBase {
                 }
             }
         };
-        let deadline = now.saturating_add(nanos(plan.delay.unwrap_or_default()));
+        let deadline = now
+            .now
+            .saturating_add(nanos(plan.delay.unwrap_or_default()));
         let task = new_task(py, engine, task, call, name, place, copies_context)?;
         let job = PyJob(task.clone().into());
         task.get()

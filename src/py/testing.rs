@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::PyTimeoutError;
+use pyo3::exceptions::{PyTimeoutError, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::types::{PyDateTime, PyTzInfo};
 
 use super::convert::{self, Least};
+use super::options::wall_time;
 use super::task::interrupted;
 use crate::clock::{Clock, Manual};
 use crate::error::Error;
@@ -69,6 +71,26 @@ impl ManualClock {
             ))),
             (moved, None) => Ok(moved?),
         }
+    }
+
+    /// The wall clock, in UTC; it starts at the machine's, and goes on with this clock.
+    fn wall<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDateTime>> {
+        let since_1970 = Duration::from_nanos(self.clock.wall());
+        let utc = PyTzInfo::utc(py)?;
+        PyDateTime::from_timestamp(py, since_1970.as_secs_f64(), Some(&utc))
+    }
+
+    /// Sets the wall clock to the aware datetime `when`, forward or back; delays and intervals, which
+    /// do not follow it, are as they were.
+    fn set_wall(&self, when: &Bound<'_, PyAny>) -> PyResult<()> {
+        let when = when.cast::<PyDateTime>().map_err(|_| {
+            PyTypeError::new_err(format!(
+                "when must be a datetime, not {}",
+                convert::repr(when)
+            ))
+        })?;
+        self.clock.set_wall(wall_time("when", when)?);
+        Ok(())
     }
 
     /// Moves the clock on by `by` in one jump, and does not wait for anything.

@@ -7,6 +7,7 @@
 
 mod pool;
 mod scheduler;
+mod series_model;
 mod support;
 mod time;
 mod wheel_model;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use asynctask::clock::Manual;
 use asynctask::engine::{OnFull, Stats};
 use asynctask::pool::{PoolCounts, PoolOptions};
+use asynctask::series::Missed;
 use asynctask::task::Phase;
 use asynctask::{Error, Every, Handle, Options, Scheduler};
 
@@ -183,6 +185,123 @@ fn drop_oldest_passes_over_cancelled_tasks() {
     assert_eq!((wait(&third), wait(&fourth)), (Ok(()), Ok(())));
     let stats = shut_down(&scheduler);
     assert_eq!((stats.cancelled, stats.dropped), (1, 1));
+}
+
+/// The same, on a clock that is moved by hand.
+fn bounded_by_hand(queue_size: usize, on_full: OnFull) -> (Arc<Manual>, Scheduler) {
+    let clock = Arc::new(Manual::new());
+    let options = Options {
+        pool: PoolOptions {
+            queue_size: Some(queue_size),
+            ..PoolOptions::default()
+        },
+        on_full,
+        clock: Some(Arc::<Manual>::clone(&clock)),
+        ..Options::default()
+    };
+    (clock, scheduler(1, options))
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn drop_oldest_drops_a_run_and_never_a_series_nor_a_delayed_task_that_is_due() {
+    for missed in [Missed::Skip, Missed::CatchUp] {
+        let (clock, scheduler) = bounded_by_hand(4, OnFull::DropOldest);
+        let busy = occupy(&scheduler);
+        let delayed: Vec<_> = (0..3)
+            .map(|n| scheduler.post_after(SECOND, move || n).unwrap())
+            .collect();
+        let every = Every {
+            missed,
+            ..Every::new(SECOND)
+        };
+        let series = scheduler.post_every(&every, || ()).unwrap();
+        clock.advance(SECOND);
+        eventually("all are queued", || scheduler.stats().pool.waiting == 4);
+        let burst: Vec<_> = (0..50)
+            .map(|n| scheduler.post(move || n).unwrap())
+            .collect();
+        // The first took the place of the run, and each of the others that of the one before.
+        assert_eq!(scheduler.stats().missed_runs, 1, "{missed:?}");
+        assert_eq!(scheduler.stats().dropped, 49);
+        drop(busy);
+        clock.run_for(9 * SECOND, PATIENCE, &mut || false).unwrap();
+        let results: Vec<_> = delayed.iter().map(wait).collect();
+        assert_eq!(results, [Ok(0), Ok(1), Ok(2)]);
+        assert_eq!(wait(&burst[49]), Ok(49));
+        assert_eq!(series.view().runs(), 9);
+        series.stop();
+        assert_eq!(shut_down(&scheduler).missed_runs, 1);
+    }
+}
+
+#[test]
+fn drop_oldest_drops_the_new_task_where_nothing_older_may_go() {
+    let (clock, scheduler) = bounded_by_hand(2, OnFull::DropOldest);
+    let busy = occupy(&scheduler);
+    let last = Every {
+        until: Some(SECOND),
+        ..Every::new(SECOND)
+    };
+    let series = scheduler.post_every(&last, || ()).unwrap();
+    let delayed: Vec<_> = (0..5)
+        .map(|n| scheduler.post_after(SECOND, move || n).unwrap())
+        .collect();
+    clock.advance(SECOND);
+    eventually("all are queued", || scheduler.stats().pool.waiting == 6);
+    for _ in 0..3 {
+        let newest = scheduler.post(|| ()).unwrap();
+        assert_eq!(wait(&newest), Err(Error::Cancelled));
+    }
+    drop(busy);
+    for (n, task) in delayed.iter().enumerate() {
+        assert_eq!(wait(task), Ok(n));
+    }
+    assert_eq!(wait(&series), Ok(()));
+    assert_eq!(series.view().runs(), 1);
+    assert_eq!(shut_down(&scheduler).dropped, 3);
+}
+
+#[test]
+fn drop_oldest_drops_one_task_for_one_however_many_are_due() {
+    let (clock, scheduler) = bounded_by_hand(2, OnFull::DropOldest);
+    let busy = occupy(&scheduler);
+    let queued: Vec<_> = (0..2).map(|n| scheduler.post(move || n).unwrap()).collect();
+    let delayed: Vec<_> = (0..20)
+        .map(|_| scheduler.post_after(SECOND, || ()).unwrap())
+        .collect();
+    clock.advance(SECOND);
+    eventually("all are queued", || scheduler.stats().pool.waiting == 22);
+    let newest = scheduler.post(|| 2).unwrap();
+    assert_eq!(wait(&queued[0]), Err(Error::Cancelled));
+    assert_eq!(queued[1].view().phase(), Phase::Pending);
+    assert!(delayed[3].cancel());
+    drop(busy);
+    assert_eq!((wait(&queued[1]), wait(&newest)), (Ok(1), Ok(2)));
+    assert_eq!(wait(&delayed[19]), Ok(()));
+    let stats = shut_down(&scheduler);
+    assert_eq!((stats.dropped, stats.cancelled), (1, 1));
+}
+
+#[test]
+fn a_cancel_against_a_dropped_run_leaves_every_count_right() {
+    for _ in 0..300 {
+        let (clock, scheduler) = bounded_by_hand(1, OnFull::DropOldest);
+        let busy = occupy(&scheduler);
+        let series = scheduler.post_every(&Every::new(SECOND), || ()).unwrap();
+        clock.advance(SECOND);
+        eventually("it is queued", || scheduler.stats().pool.waiting == 1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| series.cancel());
+            scheduler.post(|| ()).unwrap();
+        });
+        assert_eq!(wait(&series), Err(Error::Cancelled));
+        drop(busy);
+        let stats = shut_down(&scheduler);
+        assert_eq!((stats.missed_runs, stats.pool.waiting), (1, 0));
+        assert_eq!(stats.pending_timers, 0);
+    }
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use asynctask::clock::{Clock, Manual};
+use asynctask::clock::{Clock, Manual, Moment};
 use asynctask::engine::{Engine, Job, Outcome, run};
 use asynctask::pool::{PoolOptions, Runner, Worker};
-use asynctask::series::{Missed, Overlap, Series, Timing};
+use asynctask::series::{Lost, Missed, Overlap, Series, Timing};
 use asynctask::sync::Wake;
 use asynctask::task::{Cancel, Goal, Phase, Task};
 use asynctask::{Error, Every, Handle, Options, Scheduler};
@@ -592,6 +592,140 @@ fn a_pool_without_a_free_worker_makes_a_series_miss_its_ticks() {
 // ===== Cancel and reschedule =====
 
 #[test]
+fn what_a_run_that_hangs_costs_is_counted_while_it_hangs() {
+    let (clock, scheduler) = by_hand();
+    scheduler.resize(1).unwrap();
+    let (key, gate) = gate();
+    let (started, has_started) = channel();
+    let run = move || {
+        started.send(()).unwrap();
+        gate.pass();
+    };
+    let hung = scheduler.post_every(&Every::new(ms(10)), run).unwrap();
+    clock.advance(ms(10));
+    receive(&has_started, 1);
+    clock.advance(ms(100));
+    assert_eq!(scheduler.stats().skipped_runs, 10);
+    assert_eq!(
+        hung.lost(),
+        Lost {
+            skipped: 10,
+            missed: 0
+        }
+    );
+    let starved = scheduler.post_every(&Every::new(ms(10)), || ()).unwrap();
+    clock.advance(ms(100));
+    let stats = scheduler.stats();
+    assert_eq!((stats.skipped_runs, stats.missed_runs), (20, 9));
+    assert_eq!(
+        starved.lost(),
+        Lost {
+            skipped: 0,
+            missed: 9
+        }
+    );
+    drop(key);
+    run_for(&clock, ms(0));
+    let stats = scheduler.stats();
+    assert_eq!((stats.skipped_runs, stats.missed_runs), (20, 9));
+    assert_eq!(hung.view().runs() + starved.view().runs(), 2);
+    // A tick that is due and will have no run is missed.
+    let busy = occupy(&scheduler);
+    clock.advance(ms(10));
+    eventually("both are queued", || scheduler.stats().pool.waiting == 2);
+    assert!(hung.cancel() && starved.cancel());
+    assert_eq!(scheduler.stats().missed_runs, 11);
+    drop(busy);
+    scheduler.shutdown();
+    assert_eq!(scheduler.stats().missed_runs, 11);
+}
+
+#[test]
+fn the_counts_never_go_back_while_runs_start_and_end() {
+    let (clock, scheduler) = by_hand();
+    let series: Vec<_> = (0..40)
+        .map(|_| scheduler.post_every(&Every::new(ms(1)), || ()).unwrap())
+        .collect();
+    let done = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut before = 0;
+            while done.load(Ordering::SeqCst) == 0 {
+                let stats = scheduler.stats();
+                let lost = stats.skipped_runs + stats.missed_runs;
+                assert!(lost >= before, "{lost} after {before}");
+                before = lost;
+            }
+        });
+        for _ in 0..500 {
+            clock.advance(ms(3));
+        }
+        run_for(&clock, ms(0));
+        done.store(1, Ordering::SeqCst);
+    });
+    let stats = scheduler.stats();
+    let runs: u64 = series.iter().map(|series| series.view().runs()).sum();
+    assert_eq!(runs + stats.skipped_runs + stats.missed_runs, 40 * 1_500);
+    scheduler.shutdown();
+}
+
+#[test]
+fn a_series_ends_as_the_wall_clock_says_however_it_is_set() {
+    let (clock, scheduler) = by_hand();
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    clock.set_wall(start);
+    let until = |seconds| Every {
+        until_wall: Some(start + Duration::from_secs(seconds)),
+        ..Every::new(Duration::from_secs(60))
+    };
+    let (series, runs) = post(&scheduler, &clock, &until(330));
+    run_for(&clock, Duration::from_secs(120));
+    // An hour back: it goes on for an hour more.
+    clock.set_wall(start + Duration::from_secs(120) - Duration::from_secs(3600));
+    run_for(&clock, Duration::from_secs(3600));
+    assert_eq!(series.view().runs(), 62);
+    // Two minutes forward, and it is over at once, without another run.
+    clock.set_wall(start + Duration::from_secs(240));
+    run_for(&clock, Duration::from_secs(30));
+    assert_eq!(series.view().phase(), Phase::Pending);
+    clock.set_wall(start + Duration::from_secs(331));
+    assert_eq!(wait(&series), Ok(()));
+    assert_eq!((series.view().runs(), all(&runs).len()), (62, 62));
+    let stats = scheduler.stats();
+    assert_eq!(
+        (stats.successful, stats.skipped_runs, stats.missed_runs),
+        (1, 0, 0)
+    );
+
+    let past = scheduler.post_every(&until(330), || ()).unwrap_err();
+    assert_eq!(past.to_string(), "until is in the past, by 1s");
+    let (short, _runs) = post(&scheduler, &clock, &until(391));
+    run_for(&clock, Duration::from_secs(61));
+    assert_eq!((wait(&short), short.view().runs()), (Ok(()), 1));
+}
+
+#[test]
+fn a_due_run_that_the_wall_clock_has_overtaken_does_not_run() {
+    let (clock, scheduler) = by_hand();
+    scheduler.resize(1).unwrap();
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    clock.set_wall(start);
+    let every = Every {
+        until_wall: Some(start + Duration::from_secs(100)),
+        ..Every::new(Duration::from_secs(10))
+    };
+    let busy = occupy(&scheduler);
+    let (series, runs) = post(&scheduler, &clock, &every);
+    clock.advance(Duration::from_secs(10));
+    eventually("it is queued", || scheduler.stats().pool.waiting == 1);
+    clock.set_wall(start + Duration::from_secs(3600));
+    drop(busy);
+    assert_eq!(wait(&series), Err(Error::Ended { runs: 0 }));
+    assert!(all(&runs).is_empty());
+    assert_eq!(scheduler.stats().successful, 2);
+}
+
+#[test]
 fn a_due_task_that_waits_for_a_worker_can_still_be_cancelled() {
     let clock = Arc::new(Manual::new());
     let options = Options {
@@ -998,6 +1132,8 @@ impl Job for Bare {
 
     fn panicked(&self, (): (), _payload: Box<dyn Any + Send>) {}
 
+    fn value_of_no_run(&self, (): ()) {}
+
     fn run_failed(&self, (): (), (): ()) {}
 
     fn end(&self, (): (), _result: Option<Result<(), ()>>) {
@@ -1097,7 +1233,7 @@ fn a_series_without_a_callback_counts_its_ticks_without_a_worker() {
     let bare = post_bare(
         &engine,
         ms(5),
-        Task::bare_series(Series::new(&every, 0).unwrap()),
+        Task::bare_series(Series::new(&every, Moment::at(0)).unwrap()),
     );
     run_for(&clock, ms(26));
     assert_eq!(bare.task().view().runs(), 5);
@@ -1159,7 +1295,7 @@ fn a_series_without_a_callback_is_cancelled_at_the_end_wherever_it_is() {
         let every = Every::new(Duration::from_micros(1));
         let series: Vec<_> = (0..4)
             .map(|_| {
-                let series = Series::new(&every, engine.now()).unwrap();
+                let series = Series::new(&every, engine.moment()).unwrap();
                 post_bare(&engine, Duration::ZERO, Task::bare_series(series))
             })
             .collect();

@@ -1,0 +1,122 @@
+"""A system that has no thread to give: what was accepted waits for one."""
+
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="threads are made scarce by a limit"
+)
+
+SCARCE = """
+    import ctypes, os, resource, threading, time
+    from asynctask import AsyncTaskPool, DelayTask, IntervalTask
+
+    if os.getuid() == 0:  # root has no limit; its files stay readable
+        os.setresuid(65534, 65534, 0)
+        ctypes.CDLL(None).setfsuid(0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+
+    def until(condition):
+        end = time.monotonic() + 40
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.005)
+        return condition()
+
+    def forbid():
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, hard))
+        try:
+            threading.Thread(target=int).start()
+        except RuntimeError:
+            return
+        print("threads cannot be made scarce")
+        os._exit(0)
+
+    def allow():
+        resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
+
+    def alone():
+        return len(os.listdir("/proc/self/task")) == 1
+"""
+
+
+def check(said):
+    """Give up where the limit does not limit."""
+    if said == "threads cannot be made scarce\n":
+        pytest.skip(said)
+    assert said == "ok\n"
+
+
+def test_a_series_outlives_a_moment_without_threads(run_python):
+    """The timer keeps its thread while a run goes, so the series finds it when the run ends."""
+    check(
+        run_python(
+            SCARCE
+            + """
+    pool = AsyncTaskPool(2, min_workers=1, idle_timeout=0.05)
+    go, started = threading.Event(), threading.Event()
+    series = pool.post_task(lambda: (started.set(), go.wait(30)), IntervalTask(0.01))
+    started.wait(30)
+    time.sleep(0.3)  # six times what makes an idle thread leave
+    forbid()
+    go.set()
+    lives = until(lambda: series.called_times() >= 3)
+    allow()
+    assert lives and not series.done(), series
+    pool.shutdown(cancel_futures=True)
+    assert until(alone)  # and it leaves with the series
+    print("ok")
+    """
+        )
+    )
+
+
+def test_what_is_due_without_a_worker_waits_for_one(run_python):
+    """A due task for which no worker can be started is tried again in a moment, not lost."""
+    check(
+        run_python(
+            SCARCE
+            + """
+    pool = AsyncTaskPool(2, idle_timeout=0.05)
+    series = pool.post_task(int, IntervalTask(0.3))
+    delayed = pool.post_task(lambda: "ran", DelayTask(0.6))
+    assert until(lambda: series.called_times() and pool.stats().idle_workers == 0)
+    forbid()
+    time.sleep(1)  # both are due meanwhile
+    assert not delayed.done() and not series.done()
+    runs = series.called_times()
+    allow()
+    assert delayed.result(30) == "ran"
+    assert until(lambda: series.called_times() > runs + 1)
+    pool.shutdown(cancel_futures=True)
+    print("ok")
+    """
+        )
+    )
+
+
+def test_a_post_that_finds_no_thread_is_refused(run_python):
+    """Nothing is accepted that has no thread to wait with, and the error says why."""
+    check(
+        run_python(
+            SCARCE
+            + """
+    from asynctask import BrokenPool
+
+    pool = AsyncTaskPool(2)
+    forbid()
+    for options in ((), (DelayTask(1),), (IntervalTask(1),)):
+        try:
+            pool.post_task(int, *options)
+        except BrokenPool as error:
+            assert "cannot start a worker" in str(error), error
+        else:
+            raise AssertionError(options)
+    allow()
+    assert pool.stats().submitted == 0
+    assert pool.post_task(lambda: "ran", DelayTask(0.01)).result(30) == "ran"
+    pool.shutdown()
+    print("ok")
+    """
+        )
+    )
