@@ -190,6 +190,28 @@ struct Counters {
     missed_runs: AtomicU64,
     /// When something was last due; no count, but written where they are.
     last_due: AtomicU64,
+    /// See [`Engine::release`].
+    is_released: AtomicBool,
+}
+
+impl Counters {
+    /// Counts tasks that are over; `true`: nobody posts any more, and they may have been the last.
+    fn count_end(&self, counter: &AtomicU64, by: u64) -> bool {
+        // SeqCst, as in `Engine::release`: of a last end and a release at once, one sees the other.
+        counter.fetch_add(by, Ordering::SeqCst);
+        self.is_released.load(Ordering::SeqCst)
+    }
+
+    /// Whether every task that was posted is over. Exact where nobody is posting.
+    fn is_finished(&self) -> bool {
+        // The ends first: a task that is posted meanwhile makes it no, never yes.
+        let load = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+        let over = load(&self.successful)
+            + load(&self.failed)
+            + load(&self.cancelled)
+            + load(&self.dropped);
+        over == load(&self.submitted)
+    }
 }
 
 /// Adds to a counter. Relaxed: counts order nothing.
@@ -632,6 +654,36 @@ impl<J: Job> Engine<J> {
         self.sweep(token);
     }
 
+    /// Says that nobody will post any more. What has been posted runs as it would have; of the workers
+    /// that have nothing to do one stays while a task is left, for the sake of series, and when the
+    /// last is over, all threads leave at once.
+    pub fn release(&self, token: J::Token<'_>) {
+        self.sweep(token);
+        // SeqCst: see `Counters::count_end`.
+        self.counters.is_released.store(true, Ordering::SeqCst);
+        self.pool.release_workers(1);
+        self.leave_if_finished(token);
+    }
+
+    /// Whether [`release`](Self::release) was called.
+    pub fn is_released(&self) -> bool {
+        self.counters.is_released.load(Ordering::SeqCst)
+    }
+
+    /// Whether every task is over. Exact where nobody is posting.
+    pub fn is_finished(&self) -> bool {
+        self.counters.is_finished()
+    }
+
+    #[cold]
+    fn leave_if_finished(&self, _token: J::Token<'_>) {
+        if self.is_finished() {
+            self.pool.release_workers(0);
+            self.pool.finished();
+            self.timer.look();
+        }
+    }
+
     /// Sleeps until every worker has ended and every run that was handed over has come back; the
     /// engine must be closed. On one of its own workers it does not wait, for it would wait for
     /// itself; on another's, see [`Pool::join`].
@@ -811,11 +863,15 @@ impl<J: Job> Engine<J> {
     }
 
     fn end_cancelled(job: &J, token: J::Token<'_>, counter: &AtomicU64) {
-        job.engine().note_over(job.task());
+        let engine = job.engine();
+        engine.note_over(job.task());
         job.end(token, None);
-        count(counter, 1);
+        let may_be_last = engine.counters.count_end(counter, 1);
         job.task().notify_cancelled();
         job.ended(token);
+        if may_be_last {
+            engine.leave_if_finished(token);
+        }
     }
 }
 
@@ -1032,7 +1088,8 @@ fn end_as<J: Job>(
     ending: Ending,
     wakes: &mut Wakes,
 ) {
-    let counters = &job.engine().counters;
+    let engine = job.engine();
+    let counters = &engine.counters;
     let counter = match ending {
         Ending::Finished => &*counters.successful,
         Ending::Failed => &counters.failed,
@@ -1040,12 +1097,15 @@ fn end_as<J: Job>(
     };
     job.engine().note_over(job.task());
     job.end(token, result);
-    count(counter, 1);
+    let may_be_last = counters.count_end(counter, 1);
     job.task().finish(ending, wakes);
     if job.task().is_watched() {
         wakes.now(); // what comes next may take any time
     }
     job.ended(token);
+    if may_be_last {
+        engine.leave_if_finished(token);
+    }
 }
 
 /// Takes what is due from the timer thread to the queue.
@@ -1090,9 +1150,24 @@ impl<J: Job> Sink<J> for DueSink<J> {
             again.extend(left.into_iter().map(|job| (now.saturating_add(RETRY), job)));
         }
         if !over.is_empty() {
-            count(&self.counters.successful, over.len() as u64);
-            self.attic.put(over);
+            let ended = over.len() as u64;
+            if self.counters.count_end(&self.counters.successful, ended) {
+                // Nobody posts or waits here any more, and drops them in passing: a worker has to.
+                for _ in &over {
+                    drop(self.pool.note_husk(|_| false));
+                }
+                self.refused(over);
+                if self.counters.is_finished() {
+                    self.pool.release_workers(0);
+                }
+            } else {
+                self.attic.put(over);
+            }
         }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.counters.is_released.load(Ordering::SeqCst) && self.counters.is_finished()
     }
 
     fn readmit(&self, job: &J, key: Key) -> bool {

@@ -149,6 +149,10 @@ pub trait Runner: Send + Sync + 'static {
     fn lends_many(&self, lent: usize) {
         let _ = lent;
     }
+
+    /// Called when nothing will be run any more, on a thread that may drop jobs, with no lock held. It may
+    /// be called more than once.
+    fn finished(&self) {}
 }
 
 /// So many workers may be lent at a time before the runner is told; see [`Runner::lends_many`].
@@ -264,6 +268,8 @@ struct State<J> {
     coming: bool,
     max_workers: usize,
     min_workers: usize,
+    /// Workers that may be idle; see [`Pool::release_workers`].
+    idle_kept: usize,
     /// Workers added for as long as others wait inside a job.
     lent: usize,
     /// [`Runner::lends_many`] has been told.
@@ -567,6 +573,7 @@ impl<J: Send + 'static> Pool<J> {
             coming: false,
             max_workers: options.max_workers,
             min_workers: options.min_workers,
+            idle_kept: usize::MAX,
             lent: 0,
             told_of_many: false,
             fruitless: 0,
@@ -845,10 +852,17 @@ impl<J: Send + 'static> Pool<J> {
         }
     }
 
-    /// Lets idle workers leave even below `min_workers`, once nobody can push any more.
-    pub fn release_min_workers(&self) {
+    /// Tells the runner that nothing will be run any more; see [`Runner::finished`].
+    pub fn finished(&self) {
+        self.runner.finished();
+    }
+
+    /// Lets all idle workers but `kept` leave at once, whatever `min_workers` and `idle_timeout` say:
+    /// nobody pushes any more, but for what was accepted before.
+    pub fn release_workers(&self, kept: usize) {
         let mut state = lock(&self.shared.state);
         state.min_workers = 0;
+        state.idle_kept = kept;
         let idle = std::mem::take(&mut state.idle);
         drop(state);
         for seat in idle {
@@ -1417,7 +1431,7 @@ impl<J: Send + 'static> Worker<J> {
                 return true;
             }
             // OVER
-            if !state.open {
+            if !state.open || state.workers > state.idle_kept {
                 return self.leave(state);
             }
             // IDLE

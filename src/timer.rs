@@ -113,6 +113,12 @@ pub trait Sink<T>: Send + Sync + 'static {
     fn wall_was_set(&self, _now: Moment) -> Vec<Key> {
         Vec::new()
     }
+
+    /// Whether no item will come any more, so that the thread need not stay for one. The answer never
+    /// changes from yes to no.
+    fn is_finished(&self) -> bool {
+        false
+    }
 }
 
 /// The timer; usable from every thread.
@@ -277,6 +283,11 @@ impl<T: Send + 'static> Timer<T> {
         self.shared.lock().wheel.len()
     }
 
+    /// Has the thread look whether it is still needed; see [`Sink::is_finished`].
+    pub fn look(&self) {
+        self.shared.parker.unpark();
+    }
+
     /// Whether the wheel is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -425,6 +436,7 @@ impl<T: Send + 'static> Shared<T> {
                     .filter(|_| read.is_some())
                     .unwrap_or_else(|| Instant::now().checked_add(ASK_AGAIN)),
                 None if expects => None,
+                None if self.sink.is_finished() => Some(Instant::now()),
                 None => Instant::now().checked_add(self.idle_timeout),
             };
             let wake_at = if follows_wall && !wall.is_watched(&*self.clock, &self.parker) {

@@ -1,5 +1,6 @@
 """Garbage: nothing is kept that nobody can reach, and nothing leaks."""
 
+import concurrent.futures as cf
 import gc
 import weakref
 
@@ -97,6 +98,126 @@ def test_a_callback_that_refers_to_its_pool_does_not_keep_it():
     reference = weakref.ref(pool), weakref.ref(node)
     del pool, node
     assert gone_after_collect(*reference)
+
+
+class Service(cf.Executor):
+    """Owns a pool that refers back to it."""
+
+    def __init__(self):
+        self.prepared = 0
+
+    def prepare(self):
+        """Be the pool's initializer."""
+        self.prepared += 1
+
+    def submit(self, fn, /, *args, **kwargs):
+        """Be the pool's executor."""
+        future = cf.Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class Mine(AsyncTaskPool):
+    """A subclass with an attribute of its own."""
+
+    def __init__(self, service):
+        self.service = service
+        super().__init__(1, initializer=self.prepare)
+
+    def prepare(self):
+        """Be the pool's own initializer."""
+
+
+CYCLES = {
+    "initializer": lambda service: AsyncTaskPool(1, initializer=service.prepare),
+    "initargs": lambda service: AsyncTaskPool(1, initializer=repr, initargs=(service,)),
+    "executor": lambda service: AsyncTaskPool(1, executor=service),
+    "attribute": Mine,
+}
+USES = {
+    "new": lambda pool: None,
+    "used": lambda pool: pool.submit(int).result(20),
+    "failed": lambda pool: pool.submit(int, "x").exception(20),
+    "delayed": lambda pool: pool.post_task(int, DelayTask(0.001)).result(20),
+    "cancelled": lambda pool: pool.post_task(int, DelayTask(1000)).cancel(),
+    "series": lambda pool: pool.post_task(int, IntervalTask(0.001, max_runs=3)).result(20),
+    "stopped": lambda pool: pool.post_task(int, IntervalTask(1000)).stop(),
+    "after": lambda pool: pool.after(0.001).result(20),
+    "ticker": lambda pool: list(asynctask.Ticker(0.001, pool=pool, max_runs=2)),
+    "map": lambda pool: list(pool.map(int, range(100))),
+    "shut down": lambda pool: (pool.submit(int), pool.shutdown()),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize("make", CYCLES.values(), ids=CYCLES)
+def test_a_cycle_through_a_pool_is_collected(make, use, until):
+    """What refers to its own pool by what it gave to the pool goes, the pool with it."""
+    service = Service()
+    service.pool = make(service)
+    use(service.pool)
+    gone = weakref.ref(service), weakref.ref(service.pool)
+    del service
+    until(lambda: gone_after_collect(*gone))  # a worker may still be at the end of its task
+
+
+@pytest.mark.parametrize("use", ["used", "failed", "cancelled", "stopped", "after"])
+@pytest.mark.parametrize("make", [CYCLES["initializer"], CYCLES["executor"]])
+def test_a_cycle_through_a_handle_is_collected(make, use, until):
+    """What a handle keeps of a pool that is gone does not keep the pool's initializer."""
+    service = Service()
+    service.task = {
+        "used": lambda pool: pool.submit(int),
+        "failed": lambda pool: pool.submit(int, "x"),
+        "cancelled": lambda pool: pool.post_task(int, DelayTask(1000)),
+        "stopped": lambda pool: pool.post_task(int, IntervalTask(1000)),
+        "after": lambda pool: pool.after(0.001),
+    }[use](make(service))  # which is gone before it is over
+    if use in {"cancelled", "stopped"}:
+        assert service.task.cancel()
+    else:
+        service.task.exception(20)
+    gone = weakref.ref(service)
+    del service
+    until(lambda: gone_after_collect(gone))
+
+
+def test_an_initializer_is_kept_while_a_task_may_need_it(until):
+    """A pool that is collected before its last task is due prepares the worker for it."""
+    clock = asynctask.testing.ManualClock()
+    service = Service()
+    service.pool = AsyncTaskPool(1, initializer=service.prepare, clock=clock, idle_timeout=0)
+    counts = vars(service)
+    task = service.pool.post_task(lambda: counts["prepared"], DelayTask(1))
+    del service
+    gc.collect()
+    clock.advance(1)
+    assert task.result(20) == 1
+
+
+def test_a_finalizer_that_posts_to_its_pool(until):
+    """A pool that a finalizer still uses is as good as ever, and goes later."""
+    seen = []
+
+    class Last(Service):
+        def __del__(self):
+            seen.append(self.pool.submit(lambda: self.prepared).result(20))
+
+    service = Last()
+    service.pool = AsyncTaskPool(1, initializer=service.prepare)
+    gone = weakref.ref(service.pool)
+    del service
+    until(lambda: gone_after_collect(gone))
+    assert seen == [1]
+
+
+def test_ticks_of_a_pool_that_is_gone_leave_nothing(until):
+    """What the timer thread ends by itself, with nobody there any more, is freed all the same."""
+    pool = AsyncTaskPool(1)
+    gone = [weakref.ref(pool.after(0.001)) for _ in range(10)]
+    gone.append(weakref.ref(pool._post_ticks(IntervalTask(0.001, max_runs=2))))
+    del pool
+    until(lambda: gone_after_collect(*gone))
 
 
 @pytest.mark.parametrize("options", [[DelayTask(1000)], [IntervalTask(1000)]], ids=repr)

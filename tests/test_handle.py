@@ -67,7 +67,9 @@ def test_the_states_of_a_one_shot(one, gate, queued):
     gate.open()
     assert queued.result(20) == "result"
     look(queued)
-    assert re.fullmatch(r"<AsyncTask at 0x[0-9a-f]+ state=finished returned str>", repr(queued))
+    assert re.fullmatch(
+        r"<AsyncTask 'task-\d+' at 0x[0-9a-f]+ state=finished returned str>", repr(queued)
+    )
     assert states == [(False, False, False, False, False), (False, False, True, False, True)]
     running.result(20)
 
@@ -90,9 +92,11 @@ def test_the_repr_of_a_failed_and_of_a_cancelled_task(pool, queued):
     """The repr of a handle is that of a `Future`."""
     failed = pool.submit(int, "x")
     failed.exception(20)
-    assert re.fullmatch(r"<AsyncTask at 0x\w+ state=finished raised ValueError>", repr(failed))
+    assert re.fullmatch(
+        r"<AsyncTask 'task-\d+' at 0x\w+ state=finished raised ValueError>", repr(failed)
+    )
     queued.cancel()
-    assert re.fullmatch(r"<AsyncTask at 0x\w+ state=cancelled>", repr(queued))
+    assert re.fullmatch(r"<AsyncTask 'task-\d+' at 0x\w+ state=cancelled>", repr(queued))
 
 
 def test_result_and_exception_of_a_success(pool):

@@ -100,6 +100,11 @@ if _sys.version_info < (3, 12):
         _message = "asynctask does not support sub-interpreters"
         raise ImportError(_message)
 
+# What is public says where it is found, not where it is written: in reprs, errors and pickles.
+for _name in __all__:
+    if _name != "CancelledError":
+        globals()[_name].__module__ = __name__
+
 _asynctask._install(AsyncTask, AsyncTaskPool, _threading.Condition, _hooks)
 # Private, but what `concurrent.futures` itself uses: it runs before threads are joined, so that
 # a thread which waits for a task of ours is not waited for first.

@@ -317,6 +317,13 @@ class TaskGroup(Generic[T]):
         self.wait()
         return [task.result() for task in self._tasks]
 
+    def __repr__(self) -> str:
+        tasks = list(self._tasks)
+        over = sum(task.done() for task in tasks)
+        state = "expired" if self._expired else "cancelled" if self._cancelled else "open"
+        name = f"{type(self).__module__}.{type(self).__qualname__}"
+        return f"<{name} at {id(self):#x}: {state}, {over} of {len(tasks)} tasks over>"
+
     def __enter__(self) -> TaskGroup[T]:
         return self
 

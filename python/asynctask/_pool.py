@@ -60,6 +60,9 @@ class AsyncTaskPool(PoolBase, Executor):
     over. No thread is started before the first post, and an idle pool wakes nothing.
     Thread-safe, also from inside its own callbacks: a callback that waits for another
     task runs it itself, or lends the pool another worker for as long as the wait lasts.
+    Once dropped, it finishes what was posted, and its threads leave.
+
+    A subclass may have an ``__init__`` of its own, which calls this one, once.
 
     Args:
         max_workers: The most workers at a time; ``min(32, cpus + 4)`` by default.

@@ -30,6 +30,12 @@ class Ticker:
         self._task = (pool or get_async_task())._post_ticks(option)
         self._seen = 0
 
+    def __repr__(self) -> str:
+        state = "over" if self._task.done() else "ticking"
+        ticks = self._task.called_times()
+        name = f"{type(self).__module__}.{type(self).__qualname__}"
+        return f"<{name} at {id(self):#x}: {state}, {ticks} ticks, {self._seen} seen>"
+
     def __iter__(self) -> Ticker:
         return self
 

@@ -281,6 +281,14 @@ pub(super) fn callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<()>
     )))
 }
 
+/// The refusal to pickle or to copy, in the words of CPython, and why.
+pub(super) fn not_pickled(value: &Bound<'_, PyAny>, why: &str) -> PyErr {
+    match value.get_type().fully_qualified_name() {
+        Ok(class) => PyTypeError::new_err(format!("cannot pickle '{class}' object: {why}")),
+        Err(error) => error,
+    }
+}
+
 /// The value as a user would write it, or its type when it cannot say.
 pub(super) fn repr(value: &Bound<'_, PyAny>) -> String {
     value.repr().map_or_else(

@@ -128,7 +128,7 @@ pub(super) fn post_task<'py>(
         executor,
         event_loop: r#loop,
     };
-    pool.get().post(callback, options, &extra)
+    pool.get().contents()?.post(callback, options, &extra)
 }
 
 /// Give the default pool, making it if need be.

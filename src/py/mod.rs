@@ -52,6 +52,8 @@ mod testing;
 /// The extension module: a table of contents.
 #[pyo3::pymodule]
 mod _asynctask {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use super::convert::_seconds;
     #[pymodule_export]
@@ -72,9 +74,15 @@ mod _asynctask {
     #[pymodule_export]
     use super::options::{_remake_option, DelayTask, IntervalTask, IntervalWithDelayTask};
     #[pymodule_export]
-    use super::pool::PoolBase;
-    #[pymodule_export]
-    use super::task::{_lend, TaskBase};
+    use super::task::_lend;
     #[pymodule_export]
     use super::testing::ManualClock;
+
+    /// Under names of their own, for they bear those of the public classes.
+    #[pymodule_init]
+    fn bases(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        module.add("PoolBase", py.get_type::<super::pool::PoolBase>())?;
+        module.add("TaskBase", py.get_type::<super::task::TaskBase>())
+    }
 }

@@ -2,18 +2,29 @@
 //!
 //! The public class is `class AsyncTaskPool(PoolBase, Executor)`. Owned by the user; tasks keep the
 //! engine behind it alive, so dropping the pool loses nothing that was accepted.
+//!
+//! # What the collector sees
+//!
+//! Initializer and default executor are Python objects, and may refer back to their pool. The executor
+//! is the pool's alone, and each task that is to run there has a reference of its own, which its handle
+//! shows to the collector. The initializer is shared with the runners, for whichever worker comes next,
+//! and the runners belong to the engine, not to the pool. So the pool shows it only when no task is
+//! left: then no worker will come that has not been there, and the pool is the only one who needs it.
+//! Until then it looks as if somebody unknown had it, and is kept with all that it refers to. Nobody
+//! can post to a pool that is collected, so what holds when the collector looks holds when it clears.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyCFunction, PyContext, PyDict, PyFunction, PyIterator, PyMapping, PyString, PyTuple, PyType,
 };
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::callback::{self, Kept, Parcel};
 use super::convert::{self, Least};
@@ -44,20 +55,36 @@ const POLICIES: &[(&str, OnFull)] = &[
     ("caller_runs", OnFull::CallerRuns),
 ];
 
-/// The native half of `AsyncTaskPool`; see there for what its methods promise.
-#[pyclass(frozen, subclass, weakref, module = "asynctask._asynctask")]
+/// The native half of `AsyncTaskPool`; see there for what its methods promise. Under its public name,
+/// which is what error messages and reprs show.
+///
+/// Empty until `__init__`, as a `ThreadPoolExecutor` is, so that a subclass may have an `__init__` of its
+/// own with arguments of its own.
+#[pyclass(
+    frozen,
+    subclass,
+    weakref,
+    name = "AsyncTaskPool",
+    module = "asynctask"
+)]
 pub(super) struct PoolBase {
+    contents: OnceLock<Contents>,
+}
+
+/// What `__init__` makes.
+pub(super) struct Contents {
     first: Works,
     /// In a forked child, what stands for `first`.
     reborn: Mutex<Option<Works>>,
     options: Options,
-    initializer: Option<Initializer>,
+    initializer: Option<Arc<Initializer>>,
     nudge: Option<&'static Nudge>,
     /// `shutdown` was called; a child of a pool that is shut down is born shut down.
     is_shut: AtomicBool,
     propagate_context: bool,
-    /// Runs every callback of this pool, if it is not the pool itself.
-    place: Option<Parcel<PyAny>>,
+    /// Runs every callback of this pool, if it is not the pool itself. Empty once the collector has
+    /// cleared the pool.
+    place: Option<Mutex<Option<Parcel<PyAny>>>>,
 }
 
 /// An engine and the runner of its workers.
@@ -71,12 +98,11 @@ impl Works {
     fn new(
         py: Python<'_>,
         options: &Options,
-        initializer: Option<&Initializer>,
+        initializer: Option<&Arc<Initializer>>,
         nudge: Option<&'static Nudge>,
         is_shut: bool,
     ) -> Self {
-        let initializer = initializer.map(|it| it.clone_ref(py));
-        let runner = Arc::new(PyRunner::new(initializer, nudge));
+        let runner = Arc::new(PyRunner::new(initializer.map(Arc::clone), nudge));
         let engine = Engine::new(options, Arc::<PyRunner>::clone(&runner));
         runner.belong_to(&engine);
         exit::register(py, &engine);
@@ -98,6 +124,16 @@ pub(super) struct Extra<'a, 'py> {
 }
 
 impl PoolBase {
+    /// What `__init__` has made.
+    pub(super) fn contents(&self) -> PyResult<&Contents> {
+        // As `threading.Thread` says it.
+        self.contents
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("AsyncTaskPool.__init__() not called"))
+    }
+}
+
+impl Contents {
     /// The engine of this process.
     pub(super) fn engine(&self, py: Python<'_>) -> Arc<Engine<PyJob>> {
         Arc::clone(&self.works(py).engine)
@@ -205,9 +241,13 @@ impl PoolBase {
                 convert::repr(callback)
             )));
         }
-        let default = self.place.as_ref();
-        Ok(default.map(|place| Place {
-            starter: place.clone_ref(py).into(),
+        let Some(default) = &self.place else {
+            return Ok(None);
+        };
+        let starter = lock(default).as_ref().map(|place| place.clone_ref(py));
+        let starter = starter.ok_or_else(|| PyErr::from(Error::Shutdown))?;
+        Ok(Some(Place {
+            starter: starter.into(),
             is_awaited: true,
             is_loop: false,
         }))
@@ -421,7 +461,19 @@ fn gives_coroutine(function: &Bound<'_, PyFunction>) -> PyResult<bool> {
 
 #[pymethods]
 impl PoolBase {
+    /// An empty pool, whatever it is called with: the arguments are for `__init__`.
     #[new]
+    #[pyo3(signature = (*_args, **_kwargs),
+           text_signature = "(max_workers=None, thread_name_prefix=None, initializer=None, \
+                             initargs=None, *, min_workers=None, idle_timeout=None, \
+                             queue_size=None, on_full=None, propagate_context=False, nudge=True, \
+                             tiers=None, clock=None, executor=None, stack_size=None)")]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self {
+            contents: OnceLock::new(),
+        }
+    }
+
     #[pyo3(signature = (max_workers=None, thread_name_prefix=None, initializer=None, initargs=None,
                         *, min_workers=None, idle_timeout=None, queue_size=None, on_full=None,
                         propagate_context=false, nudge=true, tiers=None, clock=None,
@@ -430,7 +482,8 @@ impl PoolBase {
         clippy::too_many_arguments,
         reason = "they are the constructor's keywords"
     )]
-    fn new(
+    fn __init__(
+        &self,
         py: Python<'_>,
         max_workers: Option<&Bound<'_, PyAny>>,
         thread_name_prefix: Option<&Bound<'_, PyAny>>,
@@ -446,7 +499,7 @@ impl PoolBase {
         clock: Option<&Bound<'_, ManualClock>>,
         executor: Option<&Bound<'_, PyAny>>,
         stack_size: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
+    ) -> PyResult<()> {
         let stack_size = match stack_size {
             Some(stack_size) => convert::size("stack_size", stack_size, stack::LEAST)?,
             // As a `threading.Thread` has it: callbacks may need what threads of Python's have.
@@ -504,10 +557,7 @@ impl PoolBase {
                     None => PyTuple::empty(py),
                     Some(args) => tuple_of("initargs", args)?,
                 };
-                Some(Initializer {
-                    callback: callback.into(),
-                    args: args.into(),
-                })
+                Some(Arc::new(Initializer::new(callback, args)))
             }
         };
         let options = Options {
@@ -519,13 +569,13 @@ impl PoolBase {
         let place = executor
             .map(|executor| Hooks::on_executor(py, executor))
             .transpose()?
-            .map(Parcel::from);
+            .map(|place| Mutex::new(Some(Parcel::from(place))));
         let nudge = if nudge {
             Nudge::of_process(py, options.pool.turns.is_some())
         } else {
             None
         };
-        Ok(Self {
+        let contents = Contents {
             first: Works::new(py, &options, initializer.as_ref(), nudge, false),
             reborn: Mutex::new(None),
             options,
@@ -534,7 +584,11 @@ impl PoolBase {
             is_shut: AtomicBool::new(false),
             propagate_context,
             place,
-        })
+        };
+        // A second time it would leave the tasks of the first without a pool.
+        self.contents
+            .set(contents)
+            .map_err(|_| PyRuntimeError::new_err("AsyncTaskPool.__init__() called twice"))
     }
 
     /// Post ``fn(*args, **kwargs)`` for a worker to run now.
@@ -556,8 +610,9 @@ impl PoolBase {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        let (call, place) = self.call(r#fn, args, kwargs)?;
-        self.start(r#fn.py(), &Plan::default(), Some(call), None, place, false)
+        let (call, place) = self.contents()?.call(r#fn, args, kwargs)?;
+        self.contents()?
+            .start(r#fn.py(), &Plan::default(), Some(call), None, place, false)
     }
 
     /// `submit` for each tuple of arguments, in batches.
@@ -578,7 +633,7 @@ impl PoolBase {
             // What cannot go on is what comes after the batch: its own tasks are posted first.
             let mut ended = Ok(false);
             while jobs.len() < BATCH {
-                match self.next_of_each(r#fn, &mut arguments) {
+                match self.contents()?.next_of_each(r#fn, &mut arguments) {
                     Ok(Some(task)) => {
                         jobs.push(PyJob(task.clone().into()));
                         tasks.push(task);
@@ -591,7 +646,7 @@ impl PoolBase {
                 }
             }
             if !jobs.is_empty() {
-                let engine = self.engine(py);
+                let engine = self.contents()?.engine(py);
                 with_room(py, |room| engine.post_many(jobs, py, room))?;
             }
             if ended? {
@@ -612,7 +667,7 @@ impl PoolBase {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Option<Bound<'py, TaskBase>>> {
         let py = r#fn.py();
-        let task = self.unposted(r#fn, args, kwargs)?;
+        let task = self.contents()?.unposted(r#fn, args, kwargs)?;
         let posted = task
             .get()
             .engine
@@ -644,13 +699,13 @@ impl PoolBase {
             executor,
             event_loop: r#loop,
         };
-        self.post(callback, options, &extra)
+        self.contents()?.post(callback, options, &extra)
     }
 
     /// Post a task for a worker to run now.
     #[pyo3(signature = (callback, /))]
     fn post_async_task<'py>(&self, callback: &Bound<'py, PyAny>) -> PyResult<Bound<'py, TaskBase>> {
-        self.post_plan(callback, &Plan::default())
+        self.contents()?.post_plan(callback, &Plan::default())
     }
 
     /// Post a task to run once *delay* has passed.
@@ -661,7 +716,7 @@ impl PoolBase {
         delay: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, TaskBase>> {
         let delay = Some(convert::duration("delay", delay, Least::Passed)?);
-        self.post_plan(
+        self.contents()?.post_plan(
             callback,
             &Plan {
                 delay,
@@ -678,7 +733,7 @@ impl PoolBase {
         interval: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, TaskBase>> {
         let interval = Some(Interval::plain(interval)?);
-        self.post_plan(
+        self.contents()?.post_plan(
             callback,
             &Plan {
                 delay: None,
@@ -691,7 +746,7 @@ impl PoolBase {
     fn after<'py>(&self, delay: &Bound<'py, PyAny>) -> PyResult<Bound<'py, TaskBase>> {
         let py = delay.py();
         let delay = Some(convert::duration("delay", delay, Least::Passed)?);
-        self.start(
+        self.contents()?.start(
             py,
             &Plan {
                 delay,
@@ -706,7 +761,7 @@ impl PoolBase {
 
     /// The instant *timeout* from now, on the pool's clock.
     fn _deadline(&self, timeout: &Bound<'_, PyAny>) -> PyResult<Deadline> {
-        let engine = self.engine(timeout.py());
+        let engine = self.contents()?.engine(timeout.py());
         let timeout = convert::timeout("timeout", timeout, Least::Passed)?;
         Ok(Deadline::after(engine, timeout))
     }
@@ -725,7 +780,7 @@ impl PoolBase {
             kwargs: None,
             context: None,
         };
-        let works = self.works(py);
+        let works = self.contents()?.works(py);
         check_usable(&works.runner)?;
         let engine = Arc::clone(&works.engine);
         let task = new_task(py, engine, Task::urgent(), Some(call), None, None, false)?;
@@ -744,13 +799,15 @@ impl PoolBase {
         py: Python<'py>,
         options: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        self.start(py, &Plan::of(options)?, None, None, None, false)
+        self.contents()?
+            .start(py, &Plan::of(options)?, None, None, None, false)
     }
 
     /// Change the most workers at a time. A worker beyond the new limit leaves after its task.
     fn resize(&self, max_workers: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = max_workers.py();
-        self.engine(py)
+        self.contents()?
+            .engine(py)
             .pool()
             .resize(convert::size("max_workers", max_workers, 1)?);
         Ok(())
@@ -765,7 +822,7 @@ impl PoolBase {
     ///     cancel_futures: Cancel the tasks in the queue as well.
     #[pyo3(signature = (wait=true, *, cancel_futures=false))]
     fn shutdown(&self, py: Python<'_>, wait: bool, cancel_futures: bool) -> PyResult<()> {
-        let engine = self.close(py, !cancel_futures);
+        let engine = self.contents()?.close(py, !cancel_futures);
         if wait {
             exit::join(py, &engine, None)?;
         }
@@ -780,7 +837,7 @@ impl PoolBase {
     fn wait_and_exit(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         // Checked first: a refused call must not have stopped anything.
         let deadline = convert::deadline(timeout)?;
-        let engine = self.close(py, true);
+        let engine = self.contents()?.close(py, true);
         let in_time = exit::join(py, &engine, deadline)?;
         if !in_time {
             engine.close(false, py);
@@ -791,7 +848,7 @@ impl PoolBase {
 
     /// The fields of `PoolStats`, in order.
     fn _stats(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
-        let stats = self.engine(py).stats();
+        let stats = self.contents()?.engine(py).stats();
         let fields = [
             stats.pool.max_workers as u64,
             stats.pool.running as u64,
@@ -809,9 +866,80 @@ impl PoolBase {
         ];
         Ok(PyTuple::new(py, fields)?.unbind())
     }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let py = slf.py();
+        let class = slf.get_type().fully_qualified_name()?;
+        let address = slf.as_ptr() as usize;
+        let Some(contents) = slf.get().contents.get() else {
+            return Ok(format!("<{class} at {address:#x}, __init__() not called>"));
+        };
+        let works = contents.works(py);
+        let stats = works.engine.stats();
+        let state = if works.runner.is_broken() {
+            "broken"
+        } else if works.engine.pool().is_closed() {
+            "shut down"
+        } else {
+            "open"
+        };
+        let bound = match contents.options.pool.queue_size {
+            Some(size) => format!("/{size}"),
+            None => String::new(),
+        };
+        Ok(format!(
+            "<{class} {name} at {address:#x}: {state}, {workers} of {max} workers, {running} \
+             running, {waiting}{bound} in the queue, {timers} timers>",
+            name = convert::repr(PyString::new(py, &contents.options.pool.thread_name).as_any()),
+            workers = stats.pool.running + stats.pool.idle,
+            max = stats.pool.max_workers,
+            running = stats.pool.running,
+            waiting = stats.pool.waiting,
+            timers = stats.pending_timers,
+        ))
+    }
+
+    /// Refused, always: threads and what they run stay in their process.
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Err(convert::not_pickled(
+            slf.as_any(),
+            "a pool stays in its process",
+        ))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(contents) = self.contents.get() else {
+            return Ok(());
+        };
+        // Neither lock is held while Python runs; see `TaskBase::__traverse__`.
+        if let Some(place) = &contents.place
+            && let Ok(place) = place.try_lock()
+        {
+            visit.call(place.as_deref())?;
+        }
+        match &contents.initializer {
+            Some(initializer) if contents.is_finished() => initializer.traverse(&visit),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let Some(contents) = self.contents.get() else {
+            return;
+        };
+        if let Some(place) = &contents.place {
+            let place = lock(place).take();
+            drop(place);
+        }
+        if let Some(initializer) = &contents.initializer
+            && contents.is_finished()
+        {
+            initializer.forget();
+        }
+    }
 }
 
-impl PoolBase {
+impl Contents {
     fn post_plan<'py>(
         &self,
         callback: &Bound<'py, PyAny>,
@@ -830,18 +958,30 @@ impl PoolBase {
     }
 }
 
-impl Drop for PoolBase {
-    fn drop(&mut self) {
-        // Nobody can post any more: once idle, every worker may leave. Tasks that are posted
-        // already run as they would have.
-        for works in [Some(&self.first), lock(&self.reborn).as_ref()]
+impl Contents {
+    /// The engines of this process, of which there may be none in a forked child. Never waits.
+    fn engines(&self) -> impl Iterator<Item = Arc<Engine<PyJob>>> {
+        let reborn = self.reborn.try_lock().ok();
+        let reborn = reborn.and_then(|works| works.as_ref().map(|works| Arc::clone(&works.engine)));
+        [Some(Arc::clone(&self.first.engine)), reborn]
             .into_iter()
             .flatten()
-        {
-            if !works.engine.is_inherited() {
-                works.engine.pool().release_min_workers();
-            }
-        }
+            .filter(|engine| !engine.is_inherited())
+    }
+
+    /// Whether no task is left that may need a worker.
+    fn is_finished(&self) -> bool {
+        self.engines().all(|engine| engine.is_finished())
+    }
+}
+
+impl Drop for PoolBase {
+    fn drop(&mut self) {
+        let Some(contents) = self.contents.get() else {
+            return;
+        };
+        // Nobody can post any more. Tasks that are posted already run as they would have.
+        Python::attach(|py| contents.engines().for_each(|engine| engine.release(py)));
     }
 }
 

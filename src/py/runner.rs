@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::callback::{self, Parcel};
 use super::errors::BrokenPool;
@@ -34,7 +35,7 @@ use super::nudge::Nudge;
 use crate::engine::{self, Engine};
 use crate::fork::Birth;
 use crate::pool::{Runner, Worker};
-use crate::sync::Parker;
+use crate::sync::{Mutex, Parker, lock};
 use crate::task::Wakes;
 
 /// How long a worker holds the interpreter before it offers it to others. A fifth of CPython's
@@ -63,24 +64,56 @@ pub(super) fn turns(py: Python<'_>) -> PyResult<Option<Duration>> {
 /// The clock is read once in so many jobs. Reading it costs half of what a short job does.
 const JOBS_PER_LOOK: u32 = 16;
 
-/// What a pool's initializer is.
-pub(super) struct Initializer {
-    pub(super) callback: Parcel<PyAny>,
-    pub(super) args: Parcel<PyTuple>,
-}
+/// What a pool's initializer is; shared by the pool and its runners. Its lock is a leaf.
+pub(super) struct Initializer(Mutex<Option<(Parcel<PyAny>, Parcel<PyTuple>)>>);
 
 impl Initializer {
-    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self {
-            callback: self.callback.clone_ref(py).into(),
-            args: self.args.clone_ref(py).into(),
+    pub(super) fn new(callback: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> Self {
+        Self(Mutex::new(Some((callback.into(), args.into()))))
+    }
+
+    /// Calls it; `None`: it has been forgotten.
+    fn call<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let (callback, args) = {
+            let call = lock(&self.0);
+            let (callback, args) = call.as_ref()?;
+            (callback.clone_ref(py), args.clone_ref(py))
+        };
+        Some(callback::call(callback.bind(py), args.bind(py), None))
+    }
+
+    /// Lets go of it: no worker will come any more. The thread must be attached.
+    pub(super) fn forget(&self) {
+        let call = lock(&self.0).take();
+        drop(call);
+    }
+
+    /// Shows it to the collector.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Never held while Python runs; see `TaskBase::__traverse__`.
+        if let Ok(call) = self.0.try_lock()
+            && let Some((callback, args)) = &*call
+        {
+            visit.call(&**callback)?;
+            visit.call(&**args)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Initializer {
+    /// Whoever comes last, which may be a worker that has left Python for good.
+    fn drop(&mut self) {
+        let mut call = lock(&self.0).take();
+        if call.is_some() && Python::try_attach(|_| drop(call.take())).is_none() {
+            std::mem::forget(call); // the interpreter is going away
         }
     }
 }
 
 /// The runner of one pool.
 pub(super) struct PyRunner {
-    pub(super) initializer: Option<Initializer>,
+    initializer: Option<Arc<Initializer>>,
     /// Asks the main thread for the interpreter when a task is due.
     nudge: Option<&'static Nudge>,
     /// Workers that have offered the interpreter to others, and have not got it back.
@@ -90,7 +123,10 @@ pub(super) struct PyRunner {
 }
 
 impl PyRunner {
-    pub(super) fn new(initializer: Option<Initializer>, nudge: Option<&'static Nudge>) -> Self {
+    pub(super) fn new(
+        initializer: Option<Arc<Initializer>>,
+        nudge: Option<&'static Nudge>,
+    ) -> Self {
         Self {
             initializer,
             nudge,
@@ -115,11 +151,9 @@ impl PyRunner {
         let Some(initializer) = &self.initializer else {
             return true;
         };
-        let called = callback::call(
-            initializer.callback.bind(py),
-            initializer.args.bind(py),
-            None,
-        );
+        let Some(called) = initializer.call(py) else {
+            return false; // there is nothing left to do
+        };
         let Err(error) = called else { return true };
         Hooks::log_initializer(py, &error);
         let _ = self.broken.set(());
@@ -178,19 +212,6 @@ impl PyRunner {
     }
 }
 
-impl Drop for PyRunner {
-    /// Whoever comes last, which may be a worker that has left Python for good.
-    fn drop(&mut self) {
-        let Some(initializer) = self.initializer.take() else {
-            return;
-        };
-        let mut initializer = Some(initializer);
-        if Python::try_attach(|_| drop(initializer.take())).is_none() {
-            std::mem::forget(initializer); // the interpreter is going away
-        }
-    }
-}
-
 /// The error of a pool whose initializer has failed.
 pub(super) fn broken() -> PyErr {
     BrokenPool::new_err("a worker's initializer failed, the pool is not usable anymore")
@@ -227,6 +248,10 @@ impl Runner for PyRunner {
                 // that another one waited for, or one of those that have no result.
                 Hooks::end_child(py, None);
             }
+            let engine = self.engine.get().and_then(Weak::upgrade);
+            if engine.is_some_and(|engine| engine.is_released() && engine.is_finished()) {
+                self.finished(); // its last task may have ended where nobody could call Python
+            }
             Hooks::unregister_thread(py);
             callback::end_thread_state(py);
         });
@@ -241,6 +266,12 @@ impl Runner for PyRunner {
         };
         // `None`: the interpreter is going away, and nobody listens any more.
         let _ = Python::try_attach(|py| Hooks::log_lent(py, engine.pool().name(), lent));
+    }
+
+    fn finished(&self) {
+        if let Some(initializer) = &self.initializer {
+            initializer.forget();
+        }
     }
 
     fn due(&self, is_coming: bool) {

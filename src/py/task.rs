@@ -8,6 +8,7 @@
 //!
 //! The body's lock is a leaf: nothing of Python's is called, and nothing dropped, under it.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -97,8 +98,9 @@ pub(super) struct Body {
 // taken out of it before is a `Kept` again, which is where it can be dropped.
 unsafe impl Send for Body {}
 
-/// The native half of `AsyncTask`; see there for what its methods promise.
-#[pyclass(frozen, subclass, weakref, module = "asynctask._asynctask")]
+/// The native half of `AsyncTask`; see there for what its methods promise. Under its public name, which is
+/// what error messages show.
+#[pyclass(frozen, subclass, weakref, name = "AsyncTask", module = "asynctask")]
 pub(crate) struct TaskBase {
     pub(super) task: Task,
     pub(super) engine: Arc<Engine<PyJob>>,
@@ -362,6 +364,14 @@ impl TaskBase {
         let body = lock(&self.body);
         let extras = body.extras.as_ref();
         !self.is_handed_over && extras.is_some_and(|it| it.away && it.remote.is_none())
+    }
+
+    /// How long until the next deadline of a task that waits for it.
+    fn remaining(&self) -> Option<Duration> {
+        if self.engine.is_inherited() {
+            return None;
+        }
+        self.engine.remaining(&self.task)
     }
 
     fn state(&self) -> &'static str {
@@ -665,25 +675,44 @@ impl TaskBase {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let py = slf.py();
         let class = slf.get_type().name()?;
         let this = slf.get();
         let address = slf.as_ptr() as usize;
+        let name = convert::repr(PyString::new(py, &this.shown_name(py)).as_any());
         let outcome = match &lock(&this.body).stage {
-            Stage::Value(value) => Some(("returned", value.bind(slf.py()).get_type())),
-            Stage::Error(error) => Some(("raised", error.bind(slf.py()).get_type())),
+            Stage::Value(value) => Some(("returned", value.bind(py).get_type())),
+            Stage::Error(error) => Some(("raised", error.bind(py).get_type())),
             Stage::Call(_) | Stage::Empty => None,
         };
-        let more = match outcome {
+        let mut more = match outcome {
             Some((how, of)) => format!(" {how} {}", of.name()?),
             None => String::new(),
         };
+        if let Some(left) = this.remaining() {
+            write!(more, " due in {:.3} s", left.as_secs_f64()).expect("a string takes everything");
+        }
+        let view = this.task.view();
+        if view.is_series() {
+            write!(more, " runs={}", view.runs()).expect("a string takes everything");
+        }
         let state = match this.view().phase() {
             Phase::Pending => "pending",
             Phase::Running => "running",
             Phase::Cancelled => "cancelled",
             Phase::Finished | Phase::Failed => "finished",
         };
-        Ok(format!("<{class} at {address:#x} state={state}{more}>"))
+        Ok(format!(
+            "<{class} {name} at {address:#x} state={state}{more}>"
+        ))
+    }
+
+    /// Refused, always: a task is run in its process, and its handle is of use nowhere else.
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Err(convert::not_pickled(
+            slf.as_any(),
+            "a task stays in its process; send its result instead",
+        ))
     }
 
     // What the standard library reads of a `Future`, and `concurrent.futures.wait` and
@@ -793,12 +822,7 @@ impl TaskBase {
 
     /// Seconds to the next deadline of a task that waits for it; `None` if it does not.
     fn _remaining(&self) -> Option<f64> {
-        if self.engine.is_inherited() {
-            return None;
-        }
-        self.engine
-            .remaining(&self.task)
-            .map(|left| left.as_secs_f64())
+        self.remaining().map(|left| left.as_secs_f64())
     }
 
     #[getter]

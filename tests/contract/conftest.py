@@ -54,6 +54,7 @@ DIFFERENCES: dict[str, Difference] = {
     "failure that nobody looks at": Difference(
         [], ["asynctask"], "logged when the handle goes: it would be lost otherwise"
     ),
+    "name in the repr": Difference("", r" 'task-\d+'", "it is what logs show, too"),
     # Executors.
     "fn that is not callable": Difference(
         "in the future", "at the call", "refused where it is wrong"

@@ -212,12 +212,14 @@ fn idle_workers_leave_after_their_timeout_and_the_fewest_stay() {
 fn the_fewest_workers_can_be_started_ahead_and_released() {
     let pool = pool(&PoolOptions {
         min_workers: 3,
-        idle_timeout: Duration::from_millis(1),
+        idle_timeout: Duration::from_secs(3600),
         ..options(4)
     });
     pool.start_min_workers();
     eventually("three are there", || field(&pool, "idle") == 3);
-    pool.release_min_workers();
+    pool.release_workers(1);
+    eventually("one is there", || workers(&pool) == 1);
+    pool.release_workers(0);
     eventually("nobody is there", || workers(&pool) == 0);
     drop(occupy(&pool, 1));
     close_and_join(&pool);
