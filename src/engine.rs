@@ -520,7 +520,7 @@ impl<J: Job> Engine<J> {
         })?;
         count(&self.counters.submitted, 1);
         if follows_wall {
-            self.timer.expects_no_more(); // but one that follows the wall clock, which it must know
+            self.timer.look(); // but one that follows the wall clock, which it must know
         }
         Ok(())
     }
@@ -762,7 +762,7 @@ impl<J: Job> Engine<J> {
             })
             && self.series.remove(place, task.follows_wall())
         {
-            self.timer.expects_no_more();
+            self.timer.look();
         }
     }
 
@@ -968,13 +968,7 @@ fn run_started<J: Job>(job: J, token: J::Token<'_>, wakes: &mut Wakes) {
         if !task.begin_run(engine.present(task), note) {
             // By the wall clock its end has come.
             let value = job.value_of_no_run(token);
-            engine.note_over(task);
-            job.end(token, Some(Ok(value)));
-            count(&engine.counters.successful, 1);
-            task.finish_after(0, Ending::Finished, wakes);
-            wakes.now();
-            job.ended(token);
-            return;
+            return end_after(0, &job, token, Some(Ok(value)), Ending::Finished, wakes);
         }
     }
     let is_handed_over = job.is_handed_over();
@@ -1088,6 +1082,18 @@ fn end_as<J: Job>(
     ending: Ending,
     wakes: &mut Wakes,
 ) {
+    end_after(1, job, token, result, ending, wakes);
+}
+
+/// Ends a task whose thread it is to end it, with so many runs more.
+fn end_after<J: Job>(
+    runs: u64,
+    job: &J,
+    token: J::Token<'_>,
+    result: Option<Result<J::Value, J::Failure>>,
+    ending: Ending,
+    wakes: &mut Wakes,
+) {
     let engine = job.engine();
     let counters = &engine.counters;
     let counter = match ending {
@@ -1098,7 +1104,7 @@ fn end_as<J: Job>(
     job.engine().note_over(job.task());
     job.end(token, result);
     let may_be_last = counters.count_end(counter, 1);
-    job.task().finish(ending, wakes);
+    job.task().finish_after(runs, ending, wakes);
     if job.task().is_watched() {
         wakes.now(); // what comes next may take any time
     }

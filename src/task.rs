@@ -394,13 +394,14 @@ impl Task {
         updated.is_some()
     }
 
-    /// Running → over, with one run more. Called by the running thread, once, after it has put away
-    /// the result.
+    /// [`finish_after`](Self::finish_after) one run.
+    #[cfg(test)]
     pub(crate) fn finish(&self, ending: Ending, wakes: &mut Wakes) {
         self.finish_after(1, ending, wakes);
     }
 
-    /// Like [`finish`](Self::finish), with so many runs more.
+    /// Running → over, with so many runs more. Called by the running thread, once, after it has put away
+    /// the result.
     pub(crate) fn finish_after(&self, runs: u64, ending: Ending, wakes: &mut Wakes) {
         let phase = match ending {
             Ending::Finished => FINISHED,

@@ -26,7 +26,7 @@
 //!
 //! Invariant: there are items on the wheel, or one is expected that has been there ⇒ the timer has its
 //! thread. For a thread leaves under the lock, and what is expected was so before its first insert.
-//! [`expects_no_more`](Timer::expects_no_more) makes a thread that stayed for it look again.
+//! [`look`](Timer::look) makes a thread that stayed for it look again.
 //!
 //! # The wall clock
 //!
@@ -283,7 +283,9 @@ impl<T: Send + 'static> Timer<T> {
         self.shared.lock().wheel.len()
     }
 
-    /// Has the thread look whether it is still needed; see [`Sink::is_finished`].
+    /// Has the thread look whether it is still needed, when the sink [expects](Sink::expects) less than
+    /// before or [is finished](Sink::is_finished), and whether items
+    /// [follow](Sink::follows_wall) the wall clock.
     pub fn look(&self) {
         self.shared.parker.unpark();
     }
@@ -303,12 +305,6 @@ impl<T: Send + 'static> Timer<T> {
         } else {
             Ok((state.moves, next))
         }
-    }
-
-    /// Tells the thread that less is [expected](Sink::expects) than was, or that other items
-    /// [follow](Sink::follows_wall) the wall clock.
-    pub fn expects_no_more(&self) {
-        self.shared.parker.unpark();
     }
 
     /// Refuses further items, waits until those in flight are with the sink, and hands back what is
@@ -825,6 +821,8 @@ mod loom_tests {
     struct Came {
         items: Mutex<Vec<(Nanos, u32)>>,
         parker: Parker,
+        /// Items that will come back.
+        expected: AtomicU64,
     }
 
     impl Came {
@@ -859,6 +857,10 @@ mod loom_tests {
 
         fn refused(&self, items: Vec<u32>) {
             assert_eq!(items, [AGAIN]);
+        }
+
+        fn expects(&self) -> bool {
+            self.came.expected.load(Ordering::Relaxed) > 0
         }
     }
 
@@ -957,6 +959,60 @@ mod loom_tests {
             timer.shared.parker.expire(); // the wheel is empty, or about to be
             insert(&timer, 10, 2);
             assert_eq!(came.wait_for(2), [(10, 1), (10, 2)]);
+            assert!(timer.close().is_empty());
+        });
+    }
+
+    /// The end of a run of a series, for which no thread may have to be started.
+    #[test]
+    fn loom_what_is_expected_finds_the_thread_when_it_comes_back() {
+        model(|| {
+            let (_clock, timer, came) = timer();
+            came.expected.fetch_add(1, Ordering::Relaxed);
+            insert(&timer, 10, 1);
+            came.wait_for(1);
+            timer.shared.parker.expire(); // the wheel is empty, or about to be
+            assert!(lock(&timer.shared.state).has_thread);
+            insert(&timer, 10, 2);
+            assert_eq!(came.wait_for(2), [(10, 1), (10, 2)]);
+            assert!(lock(&timer.shared.state).has_thread);
+            assert!(timer.close().is_empty());
+        });
+    }
+
+    #[test]
+    fn loom_the_thread_leaves_by_itself_when_nothing_is_expected_any_more() {
+        model(|| {
+            let (_clock, timer, came) = timer();
+            came.expected.fetch_add(1, Ordering::Relaxed);
+            insert(&timer, 10, 1);
+            came.wait_for(1);
+            came.expected.fetch_sub(1, Ordering::Relaxed);
+            timer.look();
+            timer.shared.parker.expire(); // the next time that it sleeps for so long
+        }); // and a thread that is still there is one too many
+    }
+
+    #[test]
+    fn loom_the_last_series_ends_while_the_next_one_is_posted() {
+        model(|| {
+            let (_clock, timer, came) = timer();
+            came.expected.fetch_add(1, Ordering::Relaxed);
+            insert(&timer, 10, 1);
+            came.wait_for(1);
+            let ends = {
+                let (timer, came) = (timer.clone(), Arc::clone(&came));
+                thread::spawn(move || {
+                    came.expected.fetch_sub(1, Ordering::Relaxed);
+                    timer.look();
+                    timer.shared.parker.expire();
+                })
+            };
+            came.expected.fetch_add(1, Ordering::Relaxed);
+            insert(&timer, 10, 2);
+            assert_eq!(came.wait_for(2), [(10, 1), (10, 2)]);
+            assert!(lock(&timer.shared.state).has_thread);
+            ends.join().unwrap();
             assert!(timer.close().is_empty());
         });
     }

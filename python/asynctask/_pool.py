@@ -48,9 +48,9 @@ class PoolStats(NamedTuple):
     completed: int
     """`successful` and `failed` together."""
     skipped_runs: int
-    """Ticks of a series that found its previous run still going."""
+    """Ticks of a series that found its previous run still going, up to now."""
     missed_runs: int
-    """Ticks of a series that went by before a run could start."""
+    """Ticks of a series that went by before a run could start, or whose run was dropped."""
 
 
 class AsyncTaskPool(PoolBase, Executor):
@@ -78,7 +78,9 @@ class AsyncTaskPool(PoolBase, Executor):
             waits, except on a worker of the same pool, where it would wait for itself
             and goes in beyond the bound. ``"raise"``: `QueueFull`. ``"drop_newest"``,
             ``"drop_oldest"``: that task is cancelled. ``"caller_runs"``: the poster's
-            thread runs it. Tasks whose deadline has come are never refused.
+            thread runs it. Tasks whose deadline has come are never refused nor dropped;
+            where the oldest is a run of a series, ``"drop_oldest"`` drops that run, which
+            counts as missed, and where nothing older may go, the new task.
         propagate_context: Whether callbacks see the `contextvars` of the poster, each run
             in a copy of its own. By default each runs in an empty context: what the poster
             keeps there, a database session or a request, is not shared with a task that

@@ -498,6 +498,47 @@ fn a_result_that_panics_when_it_is_freed_costs_no_worker() {
 }
 
 #[test]
+fn a_value_that_panics_when_it_is_freed_does_not_keep_a_shutdown_from_its_end() {
+    let (clock, scheduler) = by_hand();
+    // A series that has a value, and waits when it is cancelled; and a worker that takes its time.
+    let every = Every::new(SECOND);
+    let series = scheduler.post_every(&every, || Bomb).unwrap();
+    clock.run_for(SECOND, PATIENCE, &mut || false).unwrap();
+    drop(series);
+    let (key, gate) = gate();
+    let (started, has_started) = channel();
+    let busy = scheduler.post(move || {
+        started.send(()).unwrap();
+        gate.pass();
+    });
+    receive(&has_started, 1);
+    std::thread::scope(|scope| {
+        let shut = scope.spawn(|| scheduler.shutdown());
+        eventually("it is closed", || scheduler.post(|| ()).is_err());
+        drop(key);
+        shut.join().expect("the shutdown was unwound");
+    });
+    assert_eq!(busy.unwrap().view().phase(), Phase::Finished);
+    assert_eq!(scheduler.stats().pool.idle, 0);
+}
+
+#[test]
+fn one_of_those_who_wait_takes_the_value_and_the_others_are_told() {
+    let scheduler = one_worker();
+    let busy = occupy(&scheduler);
+    let task = scheduler.post(|| 5).unwrap();
+    std::thread::scope(|scope| {
+        let waits: Vec<_> = (0..4).map(|_| scope.spawn(|| wait(&task))).collect();
+        drop(busy);
+        let mut got: Vec<_> = waits.into_iter().map(|wait| wait.join().unwrap()).collect();
+        got.sort_by_key(Result::is_err);
+        let taken = Err(Error::Taken);
+        assert_eq!(got, [Ok(5), taken.clone(), taken.clone(), taken]);
+    });
+    assert_eq!(wait(&task), Err(Error::Taken));
+}
+
+#[test]
 fn a_series_goes_on_after_a_run_that_panicked() {
     let (clock, scheduler) = by_hand();
     let mut runs = 0;
