@@ -520,7 +520,7 @@ impl<J: Job> Engine<J> {
         })?;
         count(&self.counters.submitted, 1);
         if follows_wall {
-            self.timer.look(); // but one that follows the wall clock, which it must know
+            self.timer.look(); // it may be asleep for an earlier item, and unaware of the wall clock
         }
         Ok(())
     }

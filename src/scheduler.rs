@@ -21,7 +21,8 @@ use crate::task::{Cancel, Goal, Phase, Task, View};
 /// Runs closures in the background, later, or every so often, inside this process.
 ///
 /// Thread-safe, and cheap to clone: every clone is the same scheduler. Dropping it neither stops
-/// nor waits; call [`shutdown`](Self::shutdown).
+/// nor waits; call [`shutdown`](Self::shutdown). What was posted runs as it would have, and with the
+/// last of it the threads of a scheduler that was dropped leave.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,6 +39,20 @@ use crate::task::{Cancel, Goal, Phase, Task, View};
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     engine: Arc<Engine<NativeJob>>,
+    /// Shared by the clones alone: tasks and handles keep the engine, but post nothing.
+    _posters: Arc<Posters>,
+}
+
+/// Those who may post; its drop tells the engine that there are none any more.
+#[derive(Debug)]
+struct Posters(Arc<Engine<NativeJob>>);
+
+impl Drop for Posters {
+    fn drop(&mut self) {
+        if !self.0.is_inherited() {
+            self.0.release(());
+        }
+    }
 }
 
 impl Scheduler {
@@ -48,8 +63,10 @@ impl Scheduler {
 
     /// A scheduler as `options` ask for.
     pub fn with_options(options: &Options) -> Self {
+        let engine = Engine::new(options, Arc::new(NativeRunner));
         Self {
-            engine: Engine::new(options, Arc::new(NativeRunner)),
+            _posters: Arc::new(Posters(Arc::clone(&engine))),
+            engine,
         }
     }
 

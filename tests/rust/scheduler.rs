@@ -1203,6 +1203,49 @@ fn dropping_the_scheduler_and_the_handles_loses_no_task() {
     );
 }
 
+/// The threads of this process with that name and a number.
+#[cfg(target_os = "linux")]
+fn threads_called(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|other| other.starts_with(name)).count()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_threads_of_a_dropped_scheduler_leave_with_its_last_task() {
+    let pool = PoolOptions {
+        min_workers: 2,
+        idle_timeout: HOUR,
+        thread_name: "dropped".to_owned(),
+        ..PoolOptions::default()
+    };
+    let options = Options {
+        pool,
+        ..Options::default()
+    };
+    let scheduler = scheduler(2, options);
+    let (key, gate) = gate();
+    let later = scheduler
+        .post_after(Duration::from_millis(1), || "later")
+        .unwrap();
+    let every = Every {
+        max_runs: Some(3),
+        ..Every::new(Duration::from_millis(1))
+    };
+    let series = scheduler.post_every(&every, move || gate.pass()).unwrap();
+    let other = scheduler.clone();
+    drop(scheduler);
+    assert_eq!(wait(&other.post(|| 5).unwrap()), Ok(5));
+    drop(other);
+    assert_eq!(wait(&later), Ok("later"));
+    assert!(threads_called("dropped") > 0, "the series goes on");
+    drop(key);
+    assert_eq!(wait(&series), Ok(()));
+    eventually("they leave", || threads_called("dropped") == 0);
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn without_threads_every_post_is_refused_and_counts_for_nothing() {
