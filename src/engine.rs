@@ -91,10 +91,11 @@ pub trait Job: Sized + Send + 'static {
     /// Calls the callback once, or has it called elsewhere. It may panic.
     fn call(&self, token: Self::Token<'_>) -> Outcome<Self::Value, Self::Failure>;
 
-    /// Whether [`call`](Job::call) will hand the run over to somebody for whom
-    /// [`Engine::join`] has to wait. The answer never changes.
-    fn is_handed_over(&self) -> bool {
-        false
+    /// Whom [`call`](Job::call) will hand the run over to, if to anybody: [`ANYWHERE`], or the number
+    /// of somebody who may not get on while a certain thread waits, such as an event loop; see
+    /// [`Engine::join_runs`]. The answer never changes.
+    fn handed_to(&self) -> Option<u64> {
+        None
     }
 
     /// What stands for a panic of [`call`](Job::call).
@@ -112,6 +113,24 @@ pub trait Job: Sized + Send + 'static {
 
     /// The task is over and everyone who waited has been woken. Called once, after `end`.
     fn ended(&self, token: Self::Token<'_>);
+}
+
+/// In [`Job::handed_to`]: somebody who gets on whoever waits.
+pub const ANYWHERE: u64 = 0;
+
+/// What becomes of tasks that wait for their deadline when their engine is closed.
+///
+/// It says nothing of series: they have no end of their own, and are stopped in any case, after the
+/// run that is going or queued.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delayed {
+    /// They are cancelled.
+    #[default]
+    Cancel,
+    /// They run now, in the order of their deadlines.
+    Run,
+    /// They run when they are due, and the engine ends after the last.
+    Wait,
 }
 
 /// What came of one call of a callback.
@@ -164,6 +183,8 @@ pub struct Options {
 #[expect(missing_docs, reason = "the struct's page says what they are")]
 pub struct Stats {
     pub pool: PoolCounts,
+    /// Runs that were handed over and have not come back.
+    pub elsewhere: usize,
     /// Tasks on the wheel.
     pub pending_timers: usize,
     pub submitted: u64,
@@ -244,44 +265,46 @@ impl<J> Attic<J> {
     }
 }
 
-/// Runs that were handed over and have not come back.
-#[derive(Default)]
-struct Away {
-    state: Mutex<AwayState>,
+/// Something that threads wait for until it has changed.
+struct Awaited<T> {
+    state: Mutex<AwaitedState<T>>,
 }
 
-#[derive(Default)]
-struct AwayState {
-    runs: usize,
-    joiners: Vec<Arc<Parker>>,
+struct AwaitedState<T> {
+    value: T,
+    waiting: Vec<Arc<Parker>>,
 }
 
-impl Away {
-    fn leave(&self) {
-        lock(&self.state).runs += 1;
+impl<T> Awaited<T> {
+    fn new(value: T) -> Self {
+        let waiting = Vec::new();
+        Self {
+            state: Mutex::new(AwaitedState { value, waiting }),
+        }
     }
 
-    fn come_back(&self) {
-        let joiners = {
+    fn get<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&lock(&self.state).value)
+    }
+
+    /// Changes it; whoever waits looks again if `change` says so.
+    fn set(&self, change: impl FnOnce(&mut T) -> bool) {
+        let waiting = {
             let mut state = lock(&self.state);
-            state.runs -= 1;
-            if state.runs == 0 {
-                std::mem::take(&mut state.joiners)
+            if change(&mut state.value) {
+                std::mem::take(&mut state.waiting)
             } else {
                 Vec::new()
             }
         };
-        for joiner in joiners {
-            joiner.unpark();
+        for waiting in waiting {
+            waiting.unpark();
         }
     }
 
-    fn is_empty(&self) -> bool {
-        lock(&self.state).runs == 0
-    }
-
-    fn join(
+    fn wait(
         &self,
+        until: impl Fn(&T) -> bool,
         deadline: Option<Instant>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<(), Error> {
@@ -290,15 +313,15 @@ impl Away {
         loop {
             {
                 let mut state = lock(&self.state);
-                if state.runs == 0 {
+                if until(&state.value) {
                     return Ok(());
                 }
-                state.joiners.push(Arc::clone(&parker));
+                state.waiting.push(Arc::clone(&parker));
             }
             lent = lent.or_else(lend_while_waiting);
             if let Err(error) = parker.wait(deadline, &mut or_summon(lent.as_ref(), interrupted)) {
                 lock(&self.state)
-                    .joiners
+                    .waiting
                     .retain(|other| !Arc::ptr_eq(other, &parker));
                 return Err(error);
             }
@@ -309,6 +332,41 @@ impl Away {
 /// What waits for room in a queue, by [`Pool::wait_for_room`], whose `place` the second argument is.
 pub type WaitForRoom<'a, J> = dyn FnMut(&Pool<J>, &mut Option<u64>) -> Result<(), Error> + 'a;
 
+/// Runs that were handed over and have not come back, by whom they were handed to.
+#[derive(Default)]
+struct RunsElsewhere {
+    counts: Vec<(u64, usize)>,
+}
+
+impl RunsElsewhere {
+    fn add(&mut self, place: u64) {
+        match self.counts.iter_mut().find(|(other, _)| *other == place) {
+            Some((_, runs)) => *runs += 1,
+            None => self.counts.push((place, 1)),
+        }
+    }
+
+    /// `true`: it was the last one there.
+    fn remove(&mut self, place: u64) -> bool {
+        let at = self.counts.iter().position(|(other, _)| *other == place);
+        let at = at.expect("a run comes back from where it was handed to");
+        self.counts[at].1 -= 1;
+        let was_last = self.counts[at].1 == 0;
+        if was_last {
+            self.counts.swap_remove(at);
+        }
+        was_last
+    }
+
+    fn len(&self) -> usize {
+        self.counts.iter().map(|(_, runs)| runs).sum()
+    }
+
+    fn has_only(&self, places: &[u64]) -> bool {
+        self.counts.iter().all(|(place, _)| places.contains(place))
+    }
+}
+
 /// Pool, wheel and timer thread together.
 pub struct Engine<J: Job> {
     pool: Pool<J>,
@@ -318,7 +376,9 @@ pub struct Engine<J: Job> {
     counters: Arc<Counters>,
     series: Arc<Registry>,
     attic: Arc<Attic<J>>,
-    away: Away,
+    away: Awaited<RunsElsewhere>,
+    /// The engine is closed, but tasks that wait for their deadline are still to run.
+    winds_down: Arc<Awaited<bool>>,
     birth: Birth,
 }
 
@@ -336,9 +396,11 @@ impl<J: Job> Engine<J> {
             jobs: Mutex::new(Vec::new()),
             filled: AtomicBool::new(false),
         });
+        let winds_down = Arc::new(Awaited::new(false));
         let sink = DueSink {
             pool: pool.clone(),
             clock: Arc::clone(&clock),
+            winds_down: Arc::clone(&winds_down),
             counters: Arc::clone(&counters),
             series: Arc::clone(&series),
             attic: Arc::clone(&attic),
@@ -359,7 +421,8 @@ impl<J: Job> Engine<J> {
             counters,
             series,
             attic,
-            away: Away::default(),
+            away: Awaited::new(RunsElsewhere::default()),
+            winds_down,
             birth: Birth::now(),
         });
         let weak: Weak<Self> = Arc::downgrade(&engine);
@@ -629,16 +692,57 @@ impl<J: Job> Engine<J> {
     /// Refuses further tasks and cancels those on the wheel. With `drain` the queue is still worked
     /// off, otherwise what is in it is cancelled too. Does not wait; see [`Pool::join`]. May be
     /// called again, by anyone, also from a callback.
-    pub fn close(&self, drain: bool, token: J::Token<'_>) {
+    ///
+    /// `false`: a task was cut short, that is, cancelled though it would have run. A series has no end
+    /// of its own: to be stopped is how it ends, and cuts nothing short.
+    pub fn close(&self, drain: bool, token: J::Token<'_>) -> bool {
         // The timer first: what is on its way to the queue still gets there.
         let pending = self.timer.close();
         let queued = self.pool.close(drain);
-        for job in pending.iter().chain(&queued) {
+        let is_whole = self.cancel_all(pending.iter().chain(&queued), token);
+        self.winds_down.set(wound_down);
+        self.sweep(token);
+        is_whole
+    }
+
+    /// Like [`close`](Self::close), with a say about those on the wheel. May be called again with
+    /// less patience; what has been cancelled stays so.
+    pub fn close_with(&self, drain: bool, delayed: Delayed, token: J::Token<'_>) -> bool {
+        let at_once = match delayed {
+            Delayed::Cancel => return self.close(drain, token),
+            Delayed::Run => Some(asked(|| self.clock.now()).unwrap_or(0)),
+            Delayed::Wait => None,
+        };
+        // In this order: when the last one has left the wheel, the timer thread takes it back.
+        self.winds_down.set(|winds_down| {
+            *winds_down = true;
+            false
+        });
+        let queued = self.pool.refuse(drain);
+        let stays = |job: &J| !job.task().view().is_series();
+        let (left, is_empty) = self.timer.refuse(stays, at_once);
+        let is_whole = self.cancel_all(left.iter().chain(&queued), token);
+        if is_empty {
+            self.pool.close(true);
+            self.winds_down.set(wound_down);
+        }
+        self.sweep(token);
+        is_whole
+    }
+
+    /// `false`: there was more than series among them.
+    fn cancel_all<'a>(&self, jobs: impl Iterator<Item = &'a J>, token: J::Token<'_>) -> bool
+    where
+        J: 'a,
+    {
+        let mut is_whole = true;
+        for job in jobs {
             if job.task().stop(true) == Cancel::Now {
+                is_whole &= job.task().view().is_series();
                 Self::end_cancelled(job, token, &self.counters.cancelled);
             }
         }
-        self.sweep(token);
+        is_whole
     }
 
     /// Closes the engine and ends everything that waits, on the wheel and in the queue, as failed
@@ -651,6 +755,7 @@ impl<J: Job> Engine<J> {
                 end(job, token, Err(failure()), false, &mut Wakes::default());
             }
         }
+        self.winds_down.set(wound_down);
         self.sweep(token);
     }
 
@@ -695,11 +800,55 @@ impl<J: Job> Engine<J> {
         deadline: Option<Instant>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<(), Error> {
+        self.join_workers(deadline, interrupted)?;
+        self.join_runs(&[], deadline, interrupted)
+    }
+
+    /// The first half of [`join`](Self::join): until what was accepted has left the wheel and the
+    /// queue, and every worker has ended.
+    ///
+    /// # Errors
+    /// As for [`join`](Self::join).
+    pub fn join_workers(
+        &self,
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
         if self.pool.is_worker() {
             return Ok(());
         }
-        self.pool.join(deadline, interrupted)?;
-        self.away.join(deadline, interrupted)
+        self.winds_down
+            .wait(|winds_down| !winds_down, deadline, interrupted)?;
+        self.pool.join(deadline, interrupted)
+    }
+
+    /// The second half of [`join`](Self::join): until every run that was handed over has come back,
+    /// but for those of the `stalled`, who cannot get on while the caller waits; see
+    /// [`Job::handed_to`].
+    ///
+    /// # Errors
+    /// As for [`join`](Self::join).
+    pub fn join_runs(
+        &self,
+        stalled: &[u64],
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
+        if self.pool.is_worker() {
+            return Ok(());
+        }
+        self.away
+            .wait(|runs| runs.has_only(stalled), deadline, interrupted)
+    }
+
+    /// Whether any run was handed to somebody who has a number, and has not come back.
+    pub fn has_placed_runs(&self) -> bool {
+        self.away.get(|runs| !runs.has_only(&[ANYWHERE]))
+    }
+
+    /// The number of runs that were handed over and have not come back.
+    pub fn runs_elsewhere(&self) -> usize {
+        self.away.get(RunsElsewhere::len)
     }
 
     /// The counts at this instant; each is exact, but they are not read at one and the same time.
@@ -708,6 +857,7 @@ impl<J: Job> Engine<J> {
         let lost = self.lost();
         Stats {
             pool: self.pool.counts(),
+            elsewhere: self.runs_elsewhere(),
             pending_timers: self.timer.len(),
             submitted: load(&self.counters.submitted),
             successful: load(&self.counters.successful),
@@ -877,7 +1027,7 @@ impl<J: Job> Engine<J> {
 
 impl<J: Job> Settle for Engine<J> {
     fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
-        let is_quiet = || self.pool.is_quiet() && self.away.is_empty();
+        let is_quiet = || self.pool.is_quiet() && self.away.get(is_quiet_elsewhere);
         settled_at_once(|| self.timer.settled(now), is_quiet).map(|(_, next)| next)
     }
 }
@@ -919,6 +1069,18 @@ fn may_be_dropped<J: Job>(job: &J, now: Moment) -> bool {
     let task = job.task();
     // A husk takes no room.
     !is_husk(job) && (!task.was_on_wheel() || task.may_drop_run(now))
+}
+
+/// Whether no run is elsewhere that a clock moved by hand has to wait for: those that may need the
+/// very thread which moves it are not.
+fn is_quiet_elsewhere(runs: &RunsElsewhere) -> bool {
+    !runs.counts.iter().any(|(place, _)| *place == ANYWHERE)
+}
+
+/// Nothing waits for its deadline any more in an engine that is closed; whoever waits for that may go on.
+fn wound_down(winds_down: &mut bool) -> bool {
+    *winds_down = false;
+    true
 }
 
 fn key_of(task: &Task) -> Option<Key> {
@@ -971,9 +1133,13 @@ fn run_started<J: Job>(job: J, token: J::Token<'_>, wakes: &mut Wakes) {
             return end_after(0, &job, token, Some(Ok(value)), Ending::Finished, wakes);
         }
     }
-    let is_handed_over = job.is_handed_over();
-    if is_handed_over {
-        job.engine().away.leave(); // before the call: the run may come back before the call does
+    let handed_to = job.handed_to();
+    if let Some(place) = handed_to {
+        // Before the call: the run may come back before the call does.
+        job.engine().away.set(|runs| {
+            runs.add(place);
+            false
+        });
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| job.call(token)))
         .unwrap_or_else(|payload| Outcome::Failure(job.panicked(token, payload)));
@@ -984,7 +1150,7 @@ fn run_started<J: Job>(job: J, token: J::Token<'_>, wakes: &mut Wakes) {
     }
     match outcome {
         Outcome::Elsewhere => {} // and with it the task: this reference is no longer needed
-        outcome if is_handed_over => complete(job, token, outcome),
+        outcome if handed_to.is_some() => complete(job, token, outcome),
         outcome => settle(job, token, outcome, wakes),
     }
 }
@@ -992,10 +1158,10 @@ fn run_started<J: Job>(job: J, token: J::Token<'_>, wakes: &mut Wakes) {
 /// Ends a run that went on elsewhere. Called once for each [`Outcome::Elsewhere`], by any thread.
 pub fn complete<J: Job>(job: J, token: J::Token<'_>, outcome: Outcome<J::Value, J::Failure>) {
     let engine = Arc::clone(job.engine());
-    let is_handed_over = job.is_handed_over();
+    let handed_to = job.handed_to();
     settle(job, token, outcome, &mut Wakes::default());
-    if is_handed_over {
-        engine.away.come_back();
+    if let Some(place) = handed_to {
+        engine.away.set(|runs| runs.remove(place));
     }
 }
 
@@ -1121,6 +1287,7 @@ struct DueSink<J: Job> {
     series: Arc<Registry>,
     counters: Arc<Counters>,
     attic: Arc<Attic<J>>,
+    winds_down: Arc<Awaited<bool>>,
 }
 
 impl<J: Job> Sink<J> for DueSink<J> {
@@ -1191,6 +1358,11 @@ impl<J: Job> Sink<J> for DueSink<J> {
 
     fn wall_was_set(&self, now: Moment) -> Vec<Key> {
         self.series.past_end(now)
+    }
+
+    fn emptied(&self) {
+        self.pool.close(true);
+        self.winds_down.set(wound_down);
     }
 
     fn refused(&self, jobs: Vec<J>) {
@@ -1271,6 +1443,7 @@ mod tests {
     /// Another that takes due tasks to the same pool.
     fn sink_of<J: Job>(engine: &Engine<J>) -> DueSink<J> {
         DueSink {
+            winds_down: Arc::new(Awaited::new(false)),
             pool: engine.pool.clone(),
             clock: Arc::clone(&engine.clock),
             counters: Arc::clone(&engine.counters),

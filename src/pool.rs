@@ -254,6 +254,16 @@ struct Shared<J> {
     refusals: std::sync::atomic::AtomicUsize,
 }
 
+/// Whether jobs come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// Only those that are due; workers stay for them.
+    Refusing,
+    /// None; workers leave when the queue is empty.
+    Closed,
+}
+
 struct State<J> {
     queue: Queue<J>,
     /// Jobs that go before all others, and for which there is a worker beyond the limit.
@@ -276,7 +286,7 @@ struct State<J> {
     told_of_many: bool,
     /// Workers in a row that ended without ever having taken a job.
     fruitless: u32,
-    open: bool,
+    life: Life,
     started: u64,
     turn: Turn,
     /// Callers who wait for room, in the order in which they came; see [`Pool::wait_for_room`].
@@ -577,7 +587,7 @@ impl<J: Send + 'static> Pool<J> {
             lent: 0,
             told_of_many: false,
             fruitless: 0,
-            open: true,
+            life: Life::Open,
             started: 0,
             turn: Turn::default(),
             room: VecDeque::new(),
@@ -620,7 +630,7 @@ impl<J: Send + 'static> Pool<J> {
 
     fn push_within(&self, job: J, queue_size: Option<usize>) -> Result<(), Refused<J>> {
         let mut state = lock(&self.shared.state);
-        if !state.open {
+        if state.life != Life::Open {
             return Err(Refused {
                 job,
                 error: Error::Shutdown,
@@ -646,7 +656,7 @@ impl<J: Send + 'static> Pool<J> {
     /// [`Error::Shutdown`] or [`Error::NoThread`]; then it has taken none.
     pub fn push_many(&self, jobs: &mut VecDeque<J>) -> Result<(), Error> {
         let mut state = lock(&self.shared.state);
-        if !state.open {
+        if state.life != Life::Open {
             return Err(Error::Shutdown);
         }
         let before = jobs.len();
@@ -686,7 +696,7 @@ impl<J: Send + 'static> Pool<J> {
     /// wait until a worker is free. What comes back found no worker left.
     pub fn push_due(&self, jobs: Vec<J>, urgent: Vec<J>) -> Vec<J> {
         let mut state = lock(&self.shared.state);
-        if !state.open && state.workers == 0 {
+        if state.life == Life::Closed && state.workers == 0 {
             return urgent.into_iter().chain(jobs).collect();
         }
         let (many, many_urgent) = (jobs.len(), urgent.len());
@@ -722,7 +732,7 @@ impl<J: Send + 'static> Pool<J> {
     ) -> Result<Option<J>, Refused<J>> {
         let mut state = lock(&self.shared.state);
         let refused = |job, error| Err(Refused { job, error });
-        if !state.open {
+        if state.life != Life::Open {
             return refused(job, Error::Shutdown);
         }
         let mut oldest = None;
@@ -764,7 +774,7 @@ impl<J: Send + 'static> Pool<J> {
         let parker = Arc::new(Parker::new());
         {
             let mut state = lock(&self.shared.state);
-            if !state.open || !state.is_full(self.shared.queue_size) {
+            if state.life != Life::Open || !state.is_full(self.shared.queue_size) {
                 return Ok(());
             }
             state.queue_for_room(place, Arc::clone(&parker));
@@ -841,7 +851,7 @@ impl<J: Send + 'static> Pool<J> {
     pub fn start_min_workers(&self) {
         loop {
             let mut state = lock(&self.shared.state);
-            if !state.open || state.workers >= state.min_workers || state.coming {
+            if state.life == Life::Closed || state.workers >= state.min_workers || state.coming {
                 return; // the one that comes calls again
             }
             let summons = state.start();
@@ -870,11 +880,33 @@ impl<J: Send + 'static> Pool<J> {
         }
     }
 
+    /// Refuses further pushes, but goes on to take due jobs, and keeps the workers for them. With
+    /// `drain` the queue is worked off; otherwise what is in it comes back. To be followed by
+    /// [`close`](Self::close).
+    pub fn refuse(&self, drain: bool) -> Vec<J> {
+        let mut state = lock(&self.shared.state);
+        if state.life == Life::Open {
+            state.life = Life::Refusing;
+        }
+        let left = if drain {
+            Vec::new()
+        } else {
+            state.queue.husks = 0;
+            state.take_all()
+        };
+        let room = std::mem::take(&mut state.room);
+        drop(state);
+        for (_, caller) in room {
+            caller.unpark();
+        }
+        left
+    }
+
     /// Refuses further pushes. With `drain` the queue is still worked off; otherwise what is in it
     /// comes back. May be called again, to stop draining.
     pub fn close(&self, drain: bool) -> Vec<J> {
         let mut state = lock(&self.shared.state);
-        state.open = false;
+        state.life = Life::Closed;
         let left = if drain {
             Vec::new()
         } else {
@@ -898,7 +930,7 @@ impl<J: Send + 'static> Pool<J> {
 
     /// Whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
-        !lock(&self.shared.state).open
+        lock(&self.shared.state).life == Life::Closed
     }
 
     /// Sleeps until every worker thread has ended its work; the pool must be closed. On a worker of
@@ -1097,7 +1129,7 @@ impl<J> fmt::Debug for Pool<J> {
             .field("max_workers", &state.max_workers)
             .field("lent", &state.lent)
             .field("room", &state.room.len())
-            .field("open", &state.open)
+            .field("open", &(state.life != Life::Closed))
             .finish_non_exhaustive()
     }
 }
@@ -1431,7 +1463,7 @@ impl<J: Send + 'static> Worker<J> {
                 return true;
             }
             // OVER
-            if !state.open || state.workers > state.idle_kept {
+            if state.life == Life::Closed || state.workers > state.idle_kept {
                 return self.leave(state);
             }
             // IDLE
@@ -1616,7 +1648,7 @@ impl<J: Send + 'static> Drop for Worker<J> {
             Stand::Free | Stand::Left => {}
         }
         state.alive -= 1;
-        let summons = if !state.open && state.fruitless >= HOPELESS {
+        let summons = if state.life == Life::Closed && state.fruitless >= HOPELESS {
             Summons::None
         } else {
             state.summon()

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::nanos;
-use crate::engine::{Engine, Job, Options, Outcome, Stats, reached, run};
+use crate::engine::{Delayed, Engine, Job, Options, Outcome, Stats, reached, run};
 use crate::error::Error;
 use crate::pool::{Runner, Worker};
 use crate::series::{Every, Lost, Series};
@@ -179,6 +179,25 @@ impl Scheduler {
     pub fn shutdown(&self) {
         self.engine.close(true, ());
         self.join();
+    }
+
+    /// Like [`shutdown`](Self::shutdown), with a say about tasks that wait for their time. `true`:
+    /// none was cancelled.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use asynctask::{Scheduler, engine::Delayed};
+    ///
+    /// let scheduler = Scheduler::new();
+    /// let task = scheduler.post_after(Duration::from_secs(900), || 1)?;
+    /// assert!(scheduler.shutdown_with(Delayed::Run));
+    /// assert_eq!(task.wait(), Ok(1));
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn shutdown_with(&self, delayed: Delayed) -> bool {
+        let is_whole = self.engine.close_with(true, delayed, ());
+        self.join();
+        is_whole
     }
 
     /// Like [`shutdown`](Self::shutdown), but what is queued is cancelled too.

@@ -119,6 +119,10 @@ pub trait Sink<T>: Send + Sync + 'static {
     fn is_finished(&self) -> bool {
         false
     }
+
+    /// The last item has left a wheel that [`refuse`](Timer::refuse) had left some on. Called once
+    /// for each such call, on the timer thread, with no lock held.
+    fn emptied(&self) {}
 }
 
 /// The timer; usable from every thread.
@@ -139,6 +143,17 @@ struct Shared<T> {
     thread_name: String,
 }
 
+/// Whether items come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// Both.
+    Open,
+    /// None is inserted any more; when the wheel is empty, the sink is told.
+    Emptying,
+    /// Neither; the thread leaves.
+    Closed,
+}
+
 struct State<T> {
     wheel: Wheel<T>,
     /// The instant the thread will look at the wheel without being told.
@@ -148,7 +163,7 @@ struct State<T> {
     in_flight: bool,
     /// How many times items have come or gone.
     moves: u64,
-    open: bool,
+    life: Life,
 }
 
 impl<T: Send + 'static> Timer<T> {
@@ -177,7 +192,7 @@ impl<T: Send + 'static> Timer<T> {
             has_thread: false,
             in_flight: false,
             moves: 0,
-            open: true,
+            life: Life::Open,
         };
         let shared = Shared {
             state: Mutex::new(state),
@@ -206,7 +221,7 @@ impl<T: Send + 'static> Timer<T> {
         admit: impl FnOnce(&T, Key) -> bool,
     ) -> Result<Option<T>, Refused<T>> {
         let mut state = self.shared.lock();
-        if !state.open {
+        if state.life != Life::Open {
             return Err(Refused {
                 job: item,
                 error: Error::Shutdown,
@@ -243,7 +258,12 @@ impl<T: Send + 'static> Timer<T> {
     pub fn remove(&self, key: impl FnOnce() -> Option<Key>) -> Option<T> {
         let mut state = self.shared.lock();
         state.moves += 1;
-        key().and_then(|key| state.wheel.remove(key))
+        let item = key().and_then(|key| state.wheel.remove(key));
+        if state.life == Life::Emptying && state.wheel.is_empty() {
+            drop(state);
+            self.shared.parker.unpark();
+        }
+        item
     }
 
     /// Moves an item to another deadline; `key` is called under the lock, and so is `then`, with
@@ -307,13 +327,57 @@ impl<T: Send + 'static> Timer<T> {
         }
     }
 
+    /// Refuses further items, and hands back those on the wheel that do not stay. `at_once`: those
+    /// that do are due at that instant, in the order of their deadlines. The sink is asked whether
+    /// they may stay, as for items that go back on the wheel, and is told when the last has left.
+    ///
+    /// `true`: nothing has stayed, and the sink will not be told.
+    pub fn refuse(&self, stays: impl Fn(&T) -> bool, at_once: Option<Nanos>) -> (Vec<T>, bool) {
+        let mut state = self.shared.lock();
+        if state.life == Life::Open {
+            state.life = Life::Emptying;
+        }
+        // As in `close`: what is in flight may come back.
+        while state.in_flight {
+            state = wait(&self.shared.rested, state);
+        }
+        state.moves += 1;
+        let mut dated = state.wheel.drain_dated();
+        if at_once.is_some() {
+            dated.sort_by_key(|&(deadline, _)| deadline);
+        }
+        let mut left = Vec::new();
+        for (deadline, item) in dated {
+            if state.life == Life::Closed || !stays(&item) {
+                left.push(item);
+                continue;
+            }
+            let deadline = at_once.map_or(deadline, |now| deadline.min(now));
+            let key = state.wheel.insert(deadline, item);
+            let item = state.wheel.get(key);
+            if !item.is_some_and(|item| self.shared.sink.readmit(item, key)) {
+                left.extend(state.wheel.remove(key));
+            }
+        }
+        let is_empty = state.wheel.is_empty();
+        if is_empty {
+            state.life = Life::Closed;
+        }
+        let wake = is_empty || at_once.is_some_and(|now| state.arm(now));
+        drop(state);
+        if wake {
+            self.shared.parker.unpark();
+        }
+        (left, is_empty)
+    }
+
     /// Refuses further items, waits until those in flight are with the sink, and hands back what is
     /// on the wheel.
     ///
     /// The wait is short, for the timer thread needs nobody's leave to finish a batch.
     pub fn close(&self) -> Vec<T> {
         let mut state = self.shared.lock();
-        state.open = false;
+        state.life = Life::Closed;
         let items = state.wheel.drain();
         while state.in_flight {
             state = wait(&self.shared.rested, state);
@@ -403,7 +467,7 @@ impl<T: Send + 'static> Shared<T> {
                 self.make_due(&self.sink.wall_was_set(now), now.now);
             }
             let mut state = lock(&self.state);
-            if !state.open {
+            if state.life == Life::Closed {
                 state.has_thread = false;
                 return;
             }
@@ -421,6 +485,12 @@ impl<T: Send + 'static> Shared<T> {
             }
             if more {
                 continue; // a cascade took the whole batch: let others at the lock
+            }
+            if state.life == Life::Emptying && state.wheel.is_empty() {
+                state.life = Life::Closed;
+                drop(state);
+                self.sink.emptied();
+                continue;
             }
             // ASLEEP
             let next = state.wheel.next_expiry();
@@ -471,7 +541,7 @@ impl<T: Send + 'static> Shared<T> {
         state.moves += 1;
         for (deadline, item) in again.drain(..) {
             let key = state.wheel.insert(deadline, item);
-            let admit = state.open
+            let admit = state.life != Life::Closed
                 && state
                     .wheel
                     .get(key)
@@ -544,7 +614,7 @@ impl<T> fmt::Debug for Timer<T> {
             .field("len", &state.wheel.len())
             .field("armed", &state.armed)
             .field("has_thread", &state.has_thread)
-            .field("open", &state.open)
+            .field("open", &(state.life != Life::Closed))
             .finish_non_exhaustive()
     }
 }

@@ -385,6 +385,12 @@ impl<T> Wheel<T> {
 
     /// Takes every pending item out, in no particular order, and gives the memory back.
     pub fn drain(&mut self) -> Vec<T> {
+        let items = self.drain_dated();
+        items.into_iter().map(|(_, item)| item).collect()
+    }
+
+    /// Like [`drain`](Self::drain), each item with its deadline.
+    pub fn drain_dated(&mut self) -> Vec<(u64, T)> {
         let items = self.slab.drain();
         for slot in &mut self.slots {
             slot.clear(&mut self.spare);

@@ -64,7 +64,9 @@ def make_pool() -> Iterator[Callable[..., AsyncTaskPool]]:
     for pool in pools:
         pool.shutdown(wait=False, cancel_futures=True)
     for pool in pools:
-        assert pool.wait_and_exit(PATIENCE), "a worker did not end"
+        pool.wait_and_exit(PATIENCE)
+        stats = pool.stats()
+        assert stats.running_workers + stats.idle_workers == 0, "a worker did not end"
 
 
 @pytest.fixture

@@ -325,8 +325,9 @@ def test_stats_are_a_named_tuple(pool):
         "completed",
         "skipped_runs",
         "missed_runs",
+        "running_elsewhere",
     )
-    assert stats == (4, *[0] * 12)
+    assert stats == (4, *[0] * 13)
 
 
 def test_stats_say_what_is_where(make_pool, clock, make_gate):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from asynctask import _asynctask
 
@@ -22,13 +22,21 @@ def after(delay: Duration) -> AsyncTask[None]:
     return _asynctask.get_async_task().after(delay)
 
 
-def wait_and_exit(timeout: Duration | None = 1.0) -> bool:
-    """End the default pool: timers stop, and queued tasks get *timeout* to finish.
+def wait_and_exit(
+    timeout: Duration | None = 1.0, *, delayed: Literal["cancel", "run", "wait"] = "cancel"
+) -> bool:
+    """End the default pool: series stop, and queued tasks get *timeout* to finish.
 
-    What is left then is cancelled. ``None`` waits as long as it takes.
+    What is left then is cancelled. See `AsyncTaskPool.wait_and_exit`.
+
+    Args:
+        timeout: ``None`` waits as long as it takes.
+        delayed: What becomes of tasks that wait for their deadline: ``"cancel"``, ``"run"``,
+            which is now, or ``"wait"``.
 
     Returns:
-        Whether everything ended in time; ``True`` if the default pool was never used.
+        Whether everything ended in time, and nothing was cut short, delayed tasks included;
+        ``True`` if the default pool was never used.
 
     >>> import asynctask
     >>> task = asynctask.post_task(lambda: "done")
@@ -37,4 +45,4 @@ def wait_and_exit(timeout: Duration | None = 1.0) -> bool:
     >>> task.result()
     'done'
     """
-    return _asynctask._wait_and_exit(timeout)
+    return _asynctask._wait_and_exit(timeout, delayed)

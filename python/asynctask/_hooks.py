@@ -29,16 +29,21 @@ __all__ = [
     "after_fork_in_child",
     "end_child",
     "is_coroutine_function",
+    "is_on_loop",
     "is_plain_class",
+    "log_blocked_loop",
     "log_callback",
     "log_initializer",
     "log_lent",
     "log_run",
+    "log_stalled",
     "log_unseen",
     "new_waiters",
     "on_executor",
     "on_loop",
     "register_thread",
+    "runs_on_loops",
+    "stalled_loops",
     "unregister_thread",
 ]
 
@@ -86,6 +91,26 @@ def on_loop(loop: AbstractEventLoop | None) -> _OnLoop:
     from asynctask import _loops  # noqa: PLC0415  # whoever has a coroutine function has asyncio
 
     return _loops.on_loop(loop)
+
+
+def is_on_loop() -> bool:
+    """Tell whether an event loop runs on this thread."""
+    running = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
+    return running is not None and running() is not None
+
+
+def stalled_loops(blocks: bool) -> list[int]:
+    """Give the numbers of the loops whose coroutines cannot get on while this thread waits."""
+    from asynctask import _loops  # noqa: PLC0415  # there are coroutines, so it has been imported
+
+    return _loops.stalled(blocks)
+
+
+def runs_on_loops() -> list[AsyncTask[Any]]:
+    """Give every task that is on a loop."""
+    from asynctask import _loops  # noqa: PLC0415  # as above
+
+    return _loops.runs()
 
 
 class _Waiters(list[Any]):
@@ -215,6 +240,23 @@ def log_run(name: str, error: BaseException) -> None:
 def log_callback(task: AsyncTask[Any], error: BaseException) -> None:
     """Report a failing done-callback, in the words of `concurrent.futures`."""
     _logger.error("exception calling callback for %r", task, exc_info=error)
+
+
+def log_stalled(count: int) -> None:
+    """Report that a shutdown does not wait for coroutines which need the waiting thread."""
+    _logger.warning(
+        "the pool's shutdown does not wait for %d coroutine(s), whose event loop does not run "
+        "while this thread waits; on a loop's thread, use `async with` or `await pool.aclose()`",
+        count,
+    )
+
+
+def log_blocked_loop() -> None:
+    """Report that a shutdown keeps the running loop of its thread from everything else."""
+    _logger.warning(
+        "the pool's shutdown blocks this thread's event loop, and never ends if a task waits "
+        "for that loop; use `async with` or `await pool.aclose()`"
+    )
 
 
 def log_initializer(error: BaseException) -> None:

@@ -25,16 +25,19 @@ import weakref
 from collections import deque
 from concurrent.futures import InvalidStateError
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from asynctask._asynctask import _seconds
 from asynctask._executors import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from asynctask._pool import AsyncTaskPool
     from asynctask._task import AsyncTask
+    from asynctask._types import Duration
 
-__all__ = ["Bridge", "bridge_of", "finish", "on_loop"]
+__all__ = ["Bridge", "bridge_of", "end_pool", "finish", "on_loop", "runs", "stalled"]
 
 BATCH = 1000
 """The most items a loop takes in one turn, so that its other callbacks get theirs."""
@@ -45,6 +48,12 @@ ATTRIBUTE = "_asynctask_bridge"
 CLOSED = "Event loop is closed"
 """What a closed loop itself says."""
 
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
+"""Seconds from one look of `aclose` to the next: at first, and at last."""
+
+_bridges: weakref.WeakValueDictionary[int, Bridge] = weakref.WeakValueDictionary()
+"""Every bridge, by the number of its loop."""
+
 
 class Bridge:
     """The way from workers to one event loop, which owns it."""
@@ -54,7 +63,7 @@ class Bridge:
         self._items: deque[Callable[[], object]] = deque()
         self._armed = False
         # A loop itself holds its tasks by weak references.
-        self._runs: set[asyncio.Future[Any]] = set()
+        self._runs: dict[asyncio.Future[Any], AsyncTask[Any]] = {}
         # Tasks given to the loop that have not ended.
         self._open: weakref.WeakSet[AsyncTask[Any]] = weakref.WeakSet()
         weakref.finalize(loop, _abandon, self._open).atexit = False
@@ -116,13 +125,13 @@ class Bridge:
             self._open.discard(task)
             task._fail(error)
             return
-        self._runs.add(run)
+        self._runs[run] = task
         run.add_done_callback(functools.partial(self._end, task))
         if not task._set_remote(_Remote(self._loop, run)):
             run.cancel()
 
     def _end(self, task: AsyncTask[Any], run: asyncio.Future[Any]) -> None:
-        self._runs.discard(run)
+        self._runs.pop(run, None)
         self._open.discard(task)
         end(task, run)
 
@@ -139,6 +148,7 @@ class _OnLoop:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
+        self.number = id(loop)
 
     def start(self, *call: Any) -> None:
         """Run a coroutine function as a task of the loop; the arguments are `Bridge.start`'s."""
@@ -173,6 +183,7 @@ def bridge_of(loop: asyncio.AbstractEventLoop) -> Bridge:
     if bridge is None:
         # Of two threads, the second gets what the first has put there.
         bridge = attributes.setdefault(ATTRIBUTE, Bridge(loop))
+        _bridges[id(loop)] = bridge
     return bridge
 
 
@@ -190,6 +201,62 @@ def on_loop(loop: asyncio.AbstractEventLoop | None) -> _OnLoop:
         message = f"loop must be an event loop, not {loop!r}"
         raise TypeError(message)
     return _OnLoop(loop)
+
+
+def stalled(blocks: bool) -> list[int]:
+    """Give the numbers of the loops that do not run, or, if this thread *blocks*, run on it."""
+    here = _running_loop() if blocks else None
+    loops = [bridge._loop for bridge in _all_bridges()]
+    return [id(loop) for loop in loops if loop is here or not loop.is_running()]
+
+
+def runs() -> list[AsyncTask[Any]]:
+    """Give every task that is on a loop."""
+    return [task for bridge in _all_bridges() for task in _copy(bridge._open)]
+
+
+async def end_pool(
+    pool: AsyncTaskPool, within: Duration | None, delayed: Literal["cancel", "run", "wait"]
+) -> bool:
+    """Do what `AsyncTaskPool.aclose` says."""
+    loop = asyncio.get_running_loop()
+    end = None if within is None else loop.time() + _seconds("timeout", within)
+    is_whole = pool._begin_end(delayed)
+    run = asyncio.current_task()
+    task = None if run is None else bridge_of(loop)._runs.get(run)
+    if task is not None and pool._has_posted(task):
+        return False  # it would wait for itself
+    # It looks, for nothing here can be awaited: the last worker ends when it has left Python. The
+    # end of a pool comes once, and soon.
+    pause = SHORTEST_PAUSE
+    while not pool._has_ended():
+        if end is not None:
+            left = end - loop.time()
+            if left <= 0:
+                break
+            pause = min(pause, left)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+    return pool._end_now() and is_whole
+
+
+def _all_bridges() -> list[Bridge]:
+    # `valuerefs` copies in one step; an iteration would be upset by a thread that adds one.
+    bridges = [reference() for reference in _bridges.valuerefs()]
+    return [bridge for bridge in bridges if bridge is not None]
+
+
+def _copy(tasks: weakref.WeakSet[AsyncTask[Any]]) -> list[AsyncTask[Any]]:
+    while True:
+        with contextlib.suppress(RuntimeError):  # another thread has added one, or taken one away
+            return list(tasks)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 async def finish(task: AsyncTask[Any]) -> None:

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from concurrent.futures import Executor
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
 
 from asynctask._asynctask import PoolBase, _seconds
 from asynctask._group import TaskGroup
@@ -51,6 +51,8 @@ class PoolStats(NamedTuple):
     """Ticks of a series that found its previous run still going, up to now."""
     missed_runs: int
     """Ticks of a series that went by before a run could start, or whose run was dropped."""
+    running_elsewhere: int
+    """Runs that go on elsewhere: coroutines on their loops, callbacks on other executors."""
 
 
 class AsyncTaskPool(PoolBase, Executor):
@@ -109,16 +111,65 @@ class AsyncTaskPool(PoolBase, Executor):
         """Give the counts at this instant."""
         return PoolStats(*self._stats())
 
-    def wait_and_exit(self, timeout: Duration | None = 1.0) -> bool:
+    def wait_and_exit(
+        self,
+        timeout: Duration | None = 1.0,
+        *,
+        delayed: Literal["cancel", "run", "wait"] = "cancel",
+    ) -> bool:
         """Like `shutdown`, for at most *timeout*; what is left then is cancelled.
+
+        What another executor runs goes on there. On the thread of a running loop use `aclose`.
 
         Args:
             timeout: ``None`` waits as long as it takes.
+            delayed: As for `shutdown`.
 
         Returns:
-            Whether everything ended in time.
+            Whether everything ended in time, and this call cut nothing short: ``False`` if it
+            has cancelled a task, one that waited for its deadline as well, or a coroutine or a
+            run on another executor went on. A series has no end of its own, so stopping it
+            cuts nothing short.
         """
-        return super().wait_and_exit(timeout)
+        return super().wait_and_exit(timeout, delayed=delayed)
+
+    async def aclose(
+        self,
+        timeout: Duration | None = None,  # noqa: ASYNC109  # it ends more than the wait
+        *,
+        delayed: Literal["cancel", "run", "wait"] = "cancel",
+    ) -> bool:
+        """Do what `wait_and_exit` does for a coroutine, whose loop goes on meanwhile.
+
+        Leaving an ``async with`` block does it too, without a timeout. In a coroutine that is a
+        task of this very pool it does not wait, and gives ``False``. Cancelling it ends the
+        wait alone.
+
+        Args:
+            timeout: ``None`` waits as long as it takes.
+            delayed: As for `shutdown`.
+
+        Returns:
+            Whether everything ended in time, and nothing was cut short; see `wait_and_exit`.
+
+        >>> import asyncio
+        >>> from asynctask import AsyncTaskPool
+        >>> async def main():
+        ...     async with AsyncTaskPool(2) as pool:
+        ...         task = pool.post_task(asyncio.sleep, args=(0.005, "slept"))
+        ...     return task.result()
+        >>> asyncio.run(main())
+        'slept'
+        """
+        from asynctask._loops import end_pool  # noqa: PLC0415  # whoever awaits has asyncio
+
+        return await end_pool(self, timeout, delayed)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.aclose()
 
     @property
     def _max_workers(self) -> int:

@@ -6,7 +6,6 @@
 use std::time::Instant;
 
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -14,8 +13,9 @@ use super::callback;
 use super::convert::{self, Least};
 use super::hooks::Hooks;
 use super::job;
-use super::pool::{Extra, PoolBase};
+use super::pool::{Ended, Extra, PoolBase, checked_delayed};
 use super::task::{TaskBase, interrupted};
+use crate::engine::Delayed;
 use crate::fork::Birth;
 use crate::sync::{Mutex, Parker, lock};
 
@@ -188,8 +188,14 @@ pub(super) fn set_work_pool_options(
 
 /// Ends the default pool; see the package.
 #[pyfunction]
-pub(super) fn _wait_and_exit(py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-    convert::deadline(timeout)?; // checked even if there is nothing to end
+pub(super) fn _wait_and_exit(
+    py: Python<'_>,
+    timeout: Option<&Bound<'_, PyAny>>,
+    delayed: Option<&Bound<'_, PyAny>>,
+) -> PyResult<bool> {
+    // Checked even if there is nothing to end.
+    let deadline = convert::deadline(timeout)?;
+    let delayed = checked_delayed(delayed)?;
     let pool = {
         let slot = lock(&DEFAULT);
         slot.as_ref()
@@ -198,13 +204,8 @@ pub(super) fn _wait_and_exit(py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>)
     };
     match pool {
         None => Ok(true),
-        Some(pool) => end(pool.bind(py), timeout),
+        Some(pool) => Ok(pool.get().contents()?.end(py, deadline, delayed)? == Ended::Whole),
     }
-}
-
-fn end(pool: &Bound<'_, PoolBase>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-    let wait_and_exit = intern!(pool.py(), "wait_and_exit");
-    callback::call_method(pool, wait_and_exit, (timeout,))?.extract()
 }
 
 /// Forgets the default pool, after ending it; see the package.
@@ -213,11 +214,16 @@ pub(super) fn _reset_default_pool(
     py: Python<'_>,
     timeout: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
-    convert::deadline(timeout)?; // a refused call must not have forgotten anything
+    let deadline = convert::deadline(timeout)?; // a refused call must not have forgotten anything
     let old = lock(&DEFAULT).take();
     match old {
         None => Ok(true),
-        Some(old) => end(old.pool.bind(py), timeout),
+        Some(old) => Ok(old
+            .pool
+            .get()
+            .contents()?
+            .end(py, deadline, Delayed::Cancel)?
+            != Ended::Late),
     }
 }
 

@@ -3,23 +3,25 @@
 //! Owned by the process. Two steps, each registered by the package at import:
 //!
 //! 1. `threading._register_atexit`, before non-daemon threads are joined: timers and series are
-//!    cancelled, queued tasks run, workers end. From here on posts are refused. Ctrl-C ends the
-//!    wait. A pool whose `wait_and_exit` timed out has had its wait, and gets no other.
+//!    cancelled, queued tasks run, workers end, and with them what was handed to executors and to loops
+//!    that run in other threads. From here on posts are refused. Ctrl-C ends the wait. A pool whose `wait_and_exit` timed out has had its wait, and gets no other.
 //! 2. `atexit`, after that: what is still queued is cancelled, whoever has not ended by now is in a
 //!    callback that [`super::callback`] takes care of.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::callback;
 use super::errors::PoolShutdown;
 use super::gate;
 use super::hooks::Hooks;
 use super::job::PyJob;
 use super::nudge;
-use super::task::interrupted;
+use super::task::{TaskBase, interrupted};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::fork;
@@ -52,19 +54,89 @@ pub(super) fn explain(error: Error) -> PyErr {
     }
 }
 
-/// Waits for an engine's workers to end; `false`: `deadline` passed first. On one of its workers it
-/// does not wait, and says `true`.
+/// How often a wait looks whether the loops still run that have coroutines to finish.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Whoever blocks a running loop for so long is told.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits until an engine's workers have ended, and the runs that it has handed over. `false`: `deadline`
+/// passed first, or there are coroutines on loops that cannot get on while this thread waits: its own,
+/// and those that do not run. `warns`: say so in the log. On one of the engine's workers it does not
+/// wait, and says `true`.
 pub(super) fn join(
     py: Python<'_>,
     engine: &Arc<Engine<PyJob>>,
     deadline: Option<Instant>,
+    warns: bool,
 ) -> PyResult<bool> {
     if let Some(gevent) = Hooks::gevent(py)? {
-        let look = || engine.join(Some(Instant::now()), &mut || false).ok();
-        return Ok(Hooks::poll(&gevent, deadline, look)?.is_some());
+        let mut raised = None;
+        let look = || match has_ended(py, engine) {
+            Ok(has_ended) => has_ended.then_some(true),
+            Err(error) => {
+                raised = Some(error);
+                Some(false)
+            }
+        };
+        let ended = Hooks::poll(&gevent, deadline, look)?.is_some();
+        return raised.map_or(Ok(ended && engine.runs_elsewhere() == 0), Err);
     }
+    let blocks_loop = warns && Hooks::is_on_loop(py)?;
+    if blocks_loop {
+        let patience = Instant::now() + PATIENCE;
+        let first = deadline.map_or(patience, |deadline| deadline.min(patience));
+        if !join_workers(py, engine, Some(first))? {
+            if deadline != Some(first) {
+                Hooks::log_blocked_loop(py);
+            }
+            if !join_workers(py, engine, deadline)? {
+                return Ok(false);
+            }
+        }
+    } else if !join_workers(py, engine, deadline)? {
+        return Ok(false);
+    }
+    loop {
+        // From here on there are only fewer of them.
+        let (stalled, look) = if engine.has_placed_runs() {
+            let look = Instant::now() + LOOK;
+            (Hooks::stalled_loops(py, true)?, Some(look))
+        } else {
+            (Vec::new(), None)
+        };
+        let until = deadline.into_iter().chain(look).min();
+        let joined = wait(py, engine, |interrupted| {
+            engine.join_runs(&stalled, until, interrupted)
+        })?;
+        if joined || until == deadline {
+            let left = engine.runs_elsewhere();
+            if joined && left > 0 && warns {
+                Hooks::log_stalled(py, left);
+            }
+            return Ok(joined && left == 0);
+        }
+    }
+}
+
+fn join_workers(
+    py: Python<'_>,
+    engine: &Arc<Engine<PyJob>>,
+    deadline: Option<Instant>,
+) -> PyResult<bool> {
+    wait(py, engine, |interrupted| {
+        engine.join_workers(deadline, interrupted)
+    })
+}
+
+/// Waits as `join` does; `false`: its deadline has passed.
+fn wait(
+    py: Python<'_>,
+    engine: &Arc<Engine<PyJob>>,
+    join: impl FnOnce(&mut dyn FnMut() -> bool) -> Result<(), Error> + Send,
+) -> PyResult<bool> {
     let mut raised = None;
-    let joined = py.detach(|| engine.join(deadline, &mut interrupted(&mut raised)));
+    let joined = py.detach(|| join(&mut interrupted(&mut raised)));
     engine.sweep(py);
     match (joined, raised) {
         (_, Some(error)) => Err(error),
@@ -74,10 +146,36 @@ pub(super) fn join(
     }
 }
 
-/// Takes an engine off the list: its owner has waited for it as long as he cared to, so the exit of
-/// the program does not wait again.
-pub(super) fn forget(engine: &Arc<Engine<PyJob>>) {
+/// Whether everything has ended but for coroutines on loops that do not run. Does not wait.
+pub(super) fn has_ended(py: Python<'_>, engine: &Arc<Engine<PyJob>>) -> PyResult<bool> {
+    engine.sweep(py);
+    let now = Some(Instant::now());
+    if engine.join_workers(now, &mut || false).is_err() {
+        return Ok(false);
+    }
+    let stalled = if engine.has_placed_runs() {
+        Hooks::stalled_loops(py, false)?
+    } else {
+        Vec::new()
+    };
+    Ok(engine.join_runs(&stalled, now, &mut || false).is_ok())
+}
+
+/// Cancels what is left of an engine whose owner has waited for it as long as he cared to. The exit of
+/// the program does not wait for it again.
+pub(super) fn cut_short(py: Python<'_>, engine: &Arc<Engine<PyJob>>) -> PyResult<()> {
+    engine.close(false, py);
     lock(&ENGINES).retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(engine)));
+    if engine.has_placed_runs() {
+        for run in Hooks::runs_on_loops(py)? {
+            if let Ok(task) = run.bind(py).cast::<TaskBase>()
+                && Arc::ptr_eq(&task.get().engine, engine)
+            {
+                callback::call_method(task.as_any(), intern!(py, "cancel"), ())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn engines() -> Vec<Arc<Engine<PyJob>>> {
@@ -99,7 +197,7 @@ pub(super) fn _drain_at_exit(py: Python<'_>) -> PyResult<()> {
         engine.close(true, py);
     }
     for engine in &engines {
-        join(py, engine, None)?;
+        join(py, engine, None, false)?;
     }
     Ok(())
 }

@@ -149,6 +149,22 @@ impl Hooks {
         }
     }
 
+    /// Whether an event loop runs on this thread.
+    pub(super) fn is_on_loop(py: Python<'_>) -> PyResult<bool> {
+        callback::call_method(Self::ask(py)?, intern!(py, "is_on_loop"), ())?.extract()
+    }
+
+    /// The numbers of the loops whose coroutines cannot get on: those that do not run and, if this
+    /// thread `blocks`, the one that runs here.
+    pub(super) fn stalled_loops(py: Python<'_>, blocks: bool) -> PyResult<Vec<u64>> {
+        callback::call_method(Self::ask(py)?, intern!(py, "stalled_loops"), (blocks,))?.extract()
+    }
+
+    /// Every task that is on a loop.
+    pub(super) fn runs_on_loops(py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        callback::call_method(Self::ask(py)?, intern!(py, "runs_on_loops"), ())?.extract()
+    }
+
     /// A list for a task's `_waiters`.
     pub(super) fn new_waiters(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
         let waiters = callback::call_method(Self::ask(py)?, intern!(py, "new_waiters"), ())?;
@@ -203,6 +219,20 @@ impl Hooks {
     pub(super) fn log_callback(py: Python<'_>, task: &Bound<'_, PyAny>, error: &PyErr) {
         Self::tell(py, "log_callback", |module, method| {
             callback::call_method(module, method, (task, error.value(py)))
+        });
+    }
+
+    /// A shutdown does not wait for so many coroutines.
+    pub(super) fn log_stalled(py: Python<'_>, count: usize) {
+        Self::tell(py, "log_stalled", |module, method| {
+            callback::call_method(module, method, (count,))
+        });
+    }
+
+    /// A shutdown has kept the loop of its thread waiting.
+    pub(super) fn log_blocked_loop(py: Python<'_>) {
+        Self::tell(py, "log_blocked_loop", |module, method| {
+            callback::call_method(module, method, ())
         });
     }
 

@@ -17,7 +17,7 @@ use super::errors::{BrokenPool, CancelledError};
 use super::hooks::Hooks;
 use super::runner;
 use super::task::{Body, Stage, TaskBase};
-use crate::engine::{Engine, Job, Outcome};
+use crate::engine::{ANYWHERE, Engine, Job, Outcome};
 use crate::sync::lock;
 use crate::task::{Phase, Task};
 
@@ -104,8 +104,13 @@ impl Job for PyJob {
         Self(self.0.clone_ref(py).into())
     }
 
-    fn is_handed_over(&self) -> bool {
-        self.base().is_handed_over
+    fn handed_to(&self) -> Option<u64> {
+        if !self.base().is_handed_over {
+            return None;
+        }
+        let body = lock(&self.base().body);
+        let place = body.extras.as_ref()?.place.as_ref()?;
+        Some(place.event_loop.unwrap_or(ANYWHERE))
     }
 
     fn call(&self, py: Python<'_>) -> Outcome<Kept, PyErr> {

@@ -16,7 +16,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
@@ -39,7 +39,7 @@ use super::stack;
 use super::task::{Call, Place, TaskBase, interrupted, new_task};
 use super::testing::ManualClock;
 use crate::clock::{Clock, Moment, nanos};
-use crate::engine::{Engine, OnFull, Options, WaitForRoom};
+use crate::engine::{Delayed, Engine, OnFull, Options, WaitForRoom};
 use crate::error::Error;
 use crate::pool::{Pool, PoolOptions};
 use crate::series::Series;
@@ -53,6 +53,12 @@ const POLICIES: &[(&str, OnFull)] = &[
     ("drop_newest", OnFull::DropNewest),
     ("drop_oldest", OnFull::DropOldest),
     ("caller_runs", OnFull::CallerRuns),
+];
+
+const DELAYED: &[(&str, Delayed)] = &[
+    ("cancel", Delayed::Cancel),
+    ("run", Delayed::Run),
+    ("wait", Delayed::Wait),
 ];
 
 /// The native half of `AsyncTaskPool`; see there for what its methods promise. Under its public name,
@@ -85,6 +91,17 @@ pub(super) struct Contents {
     /// Runs every callback of this pool, if it is not the pool itself. Empty once the collector has
     /// cleared the pool.
     place: Option<Mutex<Option<Parcel<PyAny>>>>,
+}
+
+/// How a pool has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Everything was run.
+    Whole,
+    /// In time, but tasks were cancelled.
+    CutShort,
+    /// Something went on when its time was up.
+    Late,
 }
 
 /// An engine and the runner of its workers.
@@ -223,16 +240,15 @@ impl Contents {
             }
             return Ok(Some(Place {
                 starter: Hooks::on_executor(py, executor)?.into(),
-                is_awaited: true,
-                is_loop: false,
+                event_loop: None,
             }));
         }
         if is_coroutine_function {
             let starter = Hooks::on_loop(py, event_loop)?;
+            let number = starter.bind(py).getattr(intern!(py, "number"))?;
             return Ok(Some(Place {
+                event_loop: Some(number.extract()?),
                 starter: starter.into(),
-                is_awaited: false,
-                is_loop: true,
             }));
         }
         if event_loop.is_some() {
@@ -248,8 +264,7 @@ impl Contents {
         let starter = starter.ok_or_else(|| PyErr::from(Error::Shutdown))?;
         Ok(Some(Place {
             starter: starter.into(),
-            is_awaited: true,
-            is_loop: false,
+            event_loop: None,
         }))
     }
 
@@ -356,7 +371,7 @@ impl Contents {
         let inherits = match place {
             None => self.propagate_context,
             // As with `asyncio.create_task`; and an executor's threads have contexts of their own.
-            Some(place) => place.is_loop,
+            Some(place) => place.event_loop.is_some(),
         };
         if inherits {
             callback::capture_context(py)
@@ -365,11 +380,31 @@ impl Contents {
         }
     }
 
-    fn close(&self, py: Python<'_>, drain: bool) -> Arc<Engine<PyJob>> {
+    /// Closes the pool and waits; what is left at `deadline` is cancelled.
+    pub(super) fn end(
+        &self,
+        py: Python<'_>,
+        deadline: Option<Instant>,
+        delayed: Delayed,
+    ) -> PyResult<Ended> {
+        let (engine, is_whole) = self.close(py, true, delayed);
+        if !exit::join(py, &engine, deadline, true)? {
+            exit::cut_short(py, &engine)?;
+            return Ok(Ended::Late);
+        }
+        Ok(if is_whole {
+            Ended::Whole
+        } else {
+            Ended::CutShort
+        })
+    }
+
+    /// `false`: that has cut a task short.
+    fn close(&self, py: Python<'_>, drain: bool, delayed: Delayed) -> (Arc<Engine<PyJob>>, bool) {
         self.is_shut.store(true, Ordering::Relaxed);
         let engine = self.engine(py);
-        engine.close(drain, py);
-        engine
+        let is_whole = engine.close_with(drain, delayed, py);
+        (engine, is_whole)
     }
 }
 
@@ -813,18 +848,31 @@ impl PoolBase {
         Ok(())
     }
 
-    /// Take no more tasks; run those in the queue, and cancel those that wait for their deadline.
+    /// Take no more tasks; run those in the queue, stop series, and end when all that is done.
     ///
-    /// From inside a callback of the same pool it does not wait. It may be called again.
+    /// From inside a callback of the same pool it does not wait. On the thread of a running event loop
+    /// it blocks that loop, and does not wait for coroutines that run there; use ``async with``, or
+    /// `aclose`. It may be called again, with less patience.
     ///
     /// Args:
-    ///     wait: Return only when every worker has ended.
+    ///     wait: Return only when every worker has ended, and every run on a loop or an executor.
     ///     cancel_futures: Cancel the tasks in the queue as well.
-    #[pyo3(signature = (wait=true, *, cancel_futures=false))]
-    fn shutdown(&self, py: Python<'_>, wait: bool, cancel_futures: bool) -> PyResult<()> {
-        let engine = self.contents()?.close(py, !cancel_futures);
+    ///     delayed: What becomes of tasks that wait for their deadline. ``"cancel"``: they are
+    ///         cancelled. ``"run"``: they run now, in the order of their deadlines. ``"wait"``: they
+    ///         run when they are due, and are waited for.
+    #[pyo3(signature = (wait=true, *, cancel_futures=false, delayed=None),
+           text_signature = "($self, wait=True, *, cancel_futures=False, delayed='cancel')")]
+    fn shutdown(
+        &self,
+        py: Python<'_>,
+        wait: bool,
+        cancel_futures: bool,
+        delayed: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let delayed = checked_delayed(delayed)?;
+        let (engine, _) = self.contents()?.close(py, !cancel_futures, delayed);
         if wait {
-            exit::join(py, &engine, None)?;
+            exit::join(py, &engine, None, true)?;
         }
         Ok(())
     }
@@ -832,18 +880,46 @@ impl PoolBase {
     /// Like `shutdown`, for at most *timeout*; what is left then is cancelled.
     ///
     /// Returns:
-    ///     Whether everything ended in time.
-    #[pyo3(signature = (timeout=None))]
-    fn wait_and_exit(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    ///     Whether everything ended in time, and nothing was cut short.
+    #[pyo3(signature = (timeout=None, *, delayed=None),
+           text_signature = "($self, timeout=None, *, delayed='cancel')")]
+    fn wait_and_exit(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        delayed: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
         // Checked first: a refused call must not have stopped anything.
         let deadline = convert::deadline(timeout)?;
-        let engine = self.contents()?.close(py, true);
-        let in_time = exit::join(py, &engine, deadline)?;
-        if !in_time {
-            engine.close(false, py);
-            exit::forget(&engine);
+        let delayed = checked_delayed(delayed)?;
+        Ok(self.contents()?.end(py, deadline, delayed)? == Ended::Whole)
+    }
+
+    /// What `wait_and_exit` does before it waits: for `aclose`. `False`: that has cut a task short.
+    fn _begin_end(&self, py: Python<'_>, delayed: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let delayed = checked_delayed(Some(delayed))?;
+        Ok(self.contents()?.close(py, true, delayed).1)
+    }
+
+    /// Whether everything has ended that can.
+    fn _has_ended(&self, py: Python<'_>) -> PyResult<bool> {
+        exit::has_ended(py, &self.contents()?.engine(py))
+    }
+
+    /// Cancels what is left, and tells whether there was nothing.
+    fn _end_now(&self, py: Python<'_>) -> PyResult<bool> {
+        let engine = self.contents()?.engine(py);
+        let nothing_left = exit::has_ended(py, &engine)? && engine.runs_elsewhere() == 0;
+        if !nothing_left {
+            exit::cut_short(py, &engine)?;
         }
-        Ok(in_time)
+        Ok(nothing_left)
+    }
+
+    /// Whether `task` was posted to this pool, in this process.
+    fn _has_posted(&self, task: &Bound<'_, TaskBase>) -> PyResult<bool> {
+        let engine = self.contents()?.engine(task.py());
+        Ok(Arc::ptr_eq(&engine, &task.get().engine))
     }
 
     /// The fields of `PoolStats`, in order.
@@ -863,6 +939,7 @@ impl PoolBase {
             stats.successful + stats.failed,
             stats.skipped_runs,
             stats.missed_runs,
+            stats.elsewhere as u64,
         ];
         Ok(PyTuple::new(py, fields)?.unbind())
     }
@@ -985,6 +1062,13 @@ impl Drop for PoolBase {
     }
 }
 
+/// What the argument `delayed` of everything that ends a pool says.
+pub(super) fn checked_delayed(delayed: Option<&Bound<'_, PyAny>>) -> PyResult<Delayed> {
+    delayed.map_or(Ok(Delayed::Cancel), |delayed| {
+        convert::word("delayed", delayed, DELAYED)
+    })
+}
+
 fn checked_args<'py>(args: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
     tuple_of("args", args)
 }
@@ -1045,7 +1129,7 @@ fn checked_context(context: &Bound<'_, PyAny>, place: Option<&Place>) -> PyResul
             convert::repr(context)
         )));
     }
-    if place.is_some_and(|place| !place.is_loop) {
+    if place.is_some_and(|place| place.event_loop.is_none()) {
         return Err(PyTypeError::new_err(format!(
             "context must not be given with an executor, which it cannot follow to, but it is {}",
             convert::repr(context)

@@ -83,10 +83,8 @@ pub(super) struct Extras {
 /// task's `_complete`, `_fail` and `_complete_cancelled`.
 pub(super) struct Place {
     pub(super) starter: Kept,
-    /// Whether the pool's shutdown waits for the run. A loop's may need the very thread that waits.
-    pub(super) is_awaited: bool,
-    /// Whether it is an event loop, whose tasks see the context of who makes them.
-    pub(super) is_loop: bool,
+    /// The number of the event loop that it is, by which `_loops.stalled` names it.
+    pub(super) event_loop: Option<u64>,
 }
 
 pub(super) struct Body {
@@ -109,7 +107,7 @@ pub(crate) struct TaskBase {
     pub(super) body: Mutex<Body>,
     /// Somebody has seen the failure, or it has been logged.
     pub(super) seen: AtomicBool,
-    /// It has a [`Place`] that is awaited.
+    /// It has a [`Place`].
     pub(super) is_handed_over: bool,
     /// Each run of the series has a copy of its context.
     pub(super) copies_context: bool,
@@ -125,7 +123,7 @@ pub(super) fn new_task(
     place: Option<Place>,
     copies_context: bool,
 ) -> PyResult<Bound<'_, TaskBase>> {
-    let is_handed_over = place.as_ref().is_some_and(|place| place.is_awaited);
+    let is_handed_over = place.is_some();
     let extras = (name.is_some() || place.is_some()).then(|| {
         Box::new(Extras {
             name,
@@ -362,8 +360,10 @@ impl TaskBase {
     /// Whether a run has been given to a loop that has not begun it.
     fn is_on_its_way_to_a_loop(&self) -> bool {
         let body = lock(&self.body);
-        let extras = body.extras.as_ref();
-        !self.is_handed_over && extras.is_some_and(|it| it.away && it.remote.is_none())
+        let is_loop = |place: &Place| place.event_loop.is_some();
+        body.extras.as_ref().is_some_and(|it| {
+            it.away && it.remote.is_none() && it.place.as_ref().is_some_and(is_loop)
+        })
     }
 
     /// How long until the next deadline of a task that waits for it.

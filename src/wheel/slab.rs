@@ -327,14 +327,15 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Takes every item out, in no particular order, and gives the blocks back.
-    pub(super) fn drain(&mut self) -> Vec<T> {
+    /// Takes every item out with its deadline, in no particular order, and gives the blocks back.
+    pub(super) fn drain(&mut self) -> Vec<(u64, T)> {
         let mut items = Vec::with_capacity(self.len);
         for at in 0..self.blocks.len() {
             for within in 0..self.blocks[at].nodes.len() {
+                let deadline = self.blocks[at].nodes[within].deadline;
                 if let Some(item) = self.blocks[at].nodes[within].item.take() {
                     self.free(at, within);
-                    items.push(item);
+                    items.push((deadline, item));
                 }
             }
         }

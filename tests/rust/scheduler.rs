@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use asynctask::clock::Manual;
-use asynctask::engine::{OnFull, Stats};
+use asynctask::engine::{Delayed, OnFull, Stats};
 use asynctask::pool::{PoolCounts, PoolOptions};
 use asynctask::series::Missed;
 use asynctask::task::Phase;
@@ -1266,4 +1266,70 @@ fn without_threads_every_post_is_refused_and_counts_for_nothing() {
     }
     assert!(!is_alive());
     assert_eq!(shut_down(&scheduler).submitted, 0);
+}
+
+#[test]
+fn delayed_tasks_run_at_the_end_in_the_order_of_their_deadlines_where_asked_for() {
+    let (sender, receiver) = channel();
+    let scheduler = one_worker();
+    for hours in [3, 1, 4, 2] {
+        let sender = sender.clone();
+        scheduler
+            .post_after(HOUR * hours, move || sender.send(hours).unwrap())
+            .unwrap();
+    }
+    let series = scheduler.post_every(&Every::new(HOUR), || ()).unwrap();
+    assert!(scheduler.shutdown_with(Delayed::Run));
+    drop(sender);
+    assert_eq!(receiver.iter().collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(wait(&series), Err(Error::Cancelled));
+    assert!(scheduler.post(|| ()).is_err());
+}
+
+#[test]
+fn delayed_tasks_are_waited_for_where_asked_for() {
+    let (clock, scheduler) = by_hand();
+    let tasks = [2, 1, 3].map(|n| scheduler.post_after(HOUR * n, move || n).unwrap());
+    let waiting = scheduler.clone();
+    let end = std::thread::spawn(move || waiting.shutdown_with(Delayed::Wait));
+    eventually("posts are refused", || scheduler.post(|| ()).is_err());
+    assert!(scheduler.post_after(HOUR, || ()).is_err());
+    assert!(scheduler.post_every(&Every::new(HOUR), || ()).is_err());
+    for _ in 0..3 {
+        assert!(!end.is_finished());
+        clock.advance(HOUR);
+    }
+    assert!(end.join().unwrap());
+    assert_eq!(tasks.map(|task| wait(&task)), [Ok(2), Ok(1), Ok(3)]);
+}
+
+#[test]
+fn a_wait_for_delayed_tasks_ends_with_the_last_of_them_or_with_a_shutdown() {
+    for cancels in [true, false] {
+        let (_clock, scheduler) = by_hand();
+        let tasks = [1, 2].map(|n| scheduler.post_after(HOUR * n, || ()).unwrap());
+        let waiting = scheduler.clone();
+        let end = std::thread::spawn(move || waiting.shutdown_with(Delayed::Wait));
+        eventually("posts are refused", || scheduler.post(|| ()).is_err());
+        if cancels {
+            assert!(tasks.iter().all(Handle::cancel));
+        } else {
+            assert!(!scheduler.shutdown_with(Delayed::Cancel));
+        }
+        assert!(end.join().unwrap());
+        assert_eq!(
+            tasks.map(|task| wait(&task)),
+            [Err(Error::Cancelled), Err(Error::Cancelled)]
+        );
+    }
+}
+
+#[test]
+fn what_is_cancelled_at_the_end_is_told() {
+    let scheduler = one_worker();
+    let task = scheduler.post_after(HOUR, || ()).unwrap();
+    scheduler.post_every(&Every::new(HOUR), || ()).unwrap();
+    assert!(!scheduler.shutdown_with(Delayed::Cancel));
+    assert_eq!(wait(&task), Err(Error::Cancelled));
+    assert!(scheduler.shutdown_with(Delayed::Cancel));
 }
