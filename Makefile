@@ -5,11 +5,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 LOOM_MAX_PREEMPTIONS ?= 3
+# Where `make pythons` puts interpreters; an absolute path is written into them.
+PYTHONS ?= $(CURDIR)/target/pythons
+# `3.14t` is the free-threaded one.
+VERSIONS ?= 3.11 3.12 3.13 3.14 3.15 3.14t
 BENCH_PYTHONS ?= 3.11 3.13
 SCALE ?=
+# Fails unless it is run by the interpreter of a version: pyenv keeps 3.14t among 3.14.*.
+IS_VERSION = -c 'import sys, sysconfig as s; sys.exit("%d.%d" % sys.version_info[:2] \
+	+ "t" * bool(s.get_config_var("Py_GIL_DISABLED")) != sys.argv[1])' "$$version" 2>/dev/null
 # Sets $$python to the interpreter of a version, or to nothing.
-FIND_PYTHON = for python in $$HOME/.pyenv/versions/$$version.*/bin/python python$$version; do \
-		if "$$python" -c '' 2>/dev/null; then break; fi; python=; done
+FIND_PYTHON = for python in $$HOME/.pyenv/versions/$${version%t}.*/bin/python python$$version \
+		$(PYTHONS)/usr/bin/python$$version; do \
+		if "$$python" $(IS_VERSION); then break; fi; python=; done
 
 .DEFAULT_GOAL := help
 
@@ -30,6 +38,16 @@ $(BIN)/.built: $(BIN)/.tools $(RUST_SOURCES)
 
 .PHONY: dev
 dev: $(BIN)/.built ## build the module into .venv
+
+# Those that cannot be had are said loudly; the other commands go on without them.
+.PHONY: pythons
+pythons: ## get CPython 3.14 and 3.15 from Debian, beside the system, where they are missing
+	missing=; \
+	for version in 3.14 3.15; do \
+		$(FIND_PYTHON); \
+		[ "$$python" ] || missing="$$missing $$version"; \
+	done; \
+	[ -z "$$missing" ] || scripts/pythons.sh $(PYTHONS) $$missing
 
 .PHONY: demo
 demo: dev ## the three usages, then a session server with a few thousand clients
@@ -53,9 +71,19 @@ test-slow: dev test-loom test-canary valgrind ## what takes longer: models of ev
 	$(BIN)/python -m pytest -q -m slow
 
 .PHONY: test-canary
-test-canary: CANARY := target/canary/venv/bin/python
 test-canary: dev ## a part of them on a build that fails when a detached thread drops an object
-	test -x $(CANARY) || $(BIN)/python -m venv target/canary/venv
+	$(MAKE) --no-print-directory test-canary-on PYTHON=$(BIN)/python CANARY=target/canary/venv/bin/python
+	version=3.14t; $(FIND_PYTHON); \
+	if [ "$$python" ]; then \
+		$(MAKE) --no-print-directory test-canary-on PYTHON="$$python" \
+			CANARY=target/canary/venv-3.14t/bin/python; \
+	else \
+		echo "== NOT TESTED: the canary on 3.14t, which is not installed"; \
+	fi
+
+.PHONY: test-canary-on
+test-canary-on:
+	test -x $(CANARY) || $(PYTHON) -m venv $(dir $(patsubst %/,%,$(dir $(CANARY))))
 	$(CANARY) -m pip install --quiet --upgrade 'pip>=25.1'
 	$(CANARY) -m pip install --quiet --group test
 	rm -rf target/canary/wheels
@@ -70,17 +98,32 @@ test-loom: ## the task and wake-up protocols under every interleaving
 	RUSTFLAGS='--cfg loom' LOOM_MAX_PREEMPTIONS=$(LOOM_MAX_PREEMPTIONS) \
 		cargo test --quiet --release --lib --target-dir target/loom loom
 
+# The version of $(VENV) is tested there: it is not built twice.
 .PHONY: test-all
-test-all: ## the Python tests on every supported interpreter that is installed
-	for version in 3.11 3.12 3.13; do \
-		$(FIND_PYTHON); \
+test-all: $(BIN)/.tools ## the Python tests on every supported interpreter that is installed
+	missing=; \
+	for version in $(VERSIONS); do \
+		if $(BIN)/python $(IS_VERSION); then python=$(PYTHON); venv=$(VENV); \
+		else $(FIND_PYTHON); venv=.venv-$$version; fi; \
 		if [ "$$python" ]; then \
 			echo "== $$version: $$python"; \
-			$(MAKE) --no-print-directory test-python PYTHON="$$python" VENV=.venv-$$version || exit 1; \
+			$(MAKE) --no-print-directory test-python PYTHON="$$python" VENV=$$venv || exit 1; \
+			case $$version in *t) \
+				$(MAKE) --no-print-directory stress PYTHON="$$python" VENV=$$venv || exit 1;; \
+			esac; \
 		else \
-			echo "== $$version is not installed"; \
+			missing="$$missing $$version"; \
 		fi; \
-	done
+	done; \
+	for version in $$missing; do echo "== NOT TESTED: $$version, which is not installed"; done
+
+.PHONY: stress
+stress: dev ## everything at once from many threads, a minute of it; free-threaded builds above all
+	$(BIN)/python -m pytest -q -m stress
+
+.PHONY: test-cpython
+test-cpython: dev ## CPython's own tests of its thread pool, run on ours; 3.15 has them that we want
+	$(BIN)/python tests/cpython.py
 
 .PHONY: lint
 lint: $(BIN)/.tools ## formatters in check mode, clippy, ruff

@@ -50,7 +50,7 @@ mod task;
 mod testing;
 
 /// The extension module: a table of contents.
-#[pyo3::pymodule]
+#[pyo3::pymodule(gil_used = false)]
 mod _asynctask {
     use pyo3::prelude::*;
 
