@@ -815,6 +815,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tick_that_is_cancelled_while_it_is_counted_is_missed_and_no_run() {
+        let every = Every::new(Duration::from_millis(1));
+        let series = Series::new(&every, Moment::at(0)).unwrap();
+        let task = Task::bare_series(series);
+        let now = Moment::at(1_000_000);
+        // What is noted is noted between the arithmetic and the word.
+        let cancel = |_| _ = task.stop(true);
+        assert_eq!(task.end_bare_run(now, cancel), Err(()));
+        assert_eq!((task.view().runs(), task.lost(now).missed), (0, 1));
+    }
+
+    #[test]
     fn a_timed_out_waiter_leaves_nothing_behind() {
         let task = Task::one_shot();
         for _ in 0..100 {

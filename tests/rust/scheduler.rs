@@ -15,7 +15,7 @@ use asynctask::{Error, Every, Handle, Options, Scheduler};
 
 use crate::support::{
     PATIENCE, by_hand, channel, eventually, field, gate, occupy, receive, scheduler,
-    without_threads,
+    threads_called, without_threads,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -1201,15 +1201,6 @@ fn dropping_the_scheduler_and_the_handles_loses_no_task() {
             .unwrap_err()
             .is_disconnected()
     );
-}
-
-/// The threads of this process with that name and a number.
-#[cfg(target_os = "linux")]
-fn threads_called(name: &str) -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names =
-        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|other| other.starts_with(name)).count()
 }
 
 #[test]

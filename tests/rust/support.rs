@@ -124,3 +124,12 @@ pub(crate) fn without_threads(name: &str) -> bool {
     assert!(said.contains("1 passed"), "{said}{complained}");
     false
 }
+
+/// The threads of this process with that name and a number.
+#[cfg(target_os = "linux")]
+pub(crate) fn threads_called(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|other| other.starts_with(name)).count()
+}

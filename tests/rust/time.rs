@@ -10,13 +10,13 @@ use asynctask::clock::{Clock, Manual, Moment};
 use asynctask::engine::{Engine, Job, Outcome, run};
 use asynctask::pool::{PoolOptions, Runner, Worker};
 use asynctask::series::{Lost, Missed, Overlap, Series, Timing};
-use asynctask::sync::Wake;
+use asynctask::sync::{Parker, Wake};
 use asynctask::task::{Cancel, Goal, Phase, Task};
 use asynctask::{Error, Every, Handle, Options, Scheduler};
 use crossbeam_channel::Receiver;
 
 use crate::support::{
-    PATIENCE, by_hand, channel, eventually, field, gate, occupy, receive, scheduler,
+    PATIENCE, by_hand, channel, eventually, field, gate, occupy, receive, scheduler, threads_called,
 };
 
 const fn ms(ms: u64) -> Duration {
@@ -638,6 +638,39 @@ fn what_a_run_that_hangs_costs_is_counted_while_it_hangs() {
     drop(busy);
     scheduler.shutdown();
     assert_eq!(scheduler.stats().missed_runs, 11);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_timer_keeps_its_thread_while_a_run_goes_and_lets_it_go_after_the_last() {
+    let pool = PoolOptions {
+        idle_timeout: ms(1),
+        thread_name: "kept".to_owned(),
+        ..PoolOptions::default()
+    };
+    let options = Options {
+        pool,
+        ..Options::default()
+    };
+    let scheduler = scheduler(1, options);
+    let (key, gate) = gate();
+    let (started, has_started) = channel();
+    let once = Every {
+        max_runs: Some(1),
+        ..Every::new(ms(1))
+    };
+    let run = move || {
+        started.send(()).unwrap();
+        gate.pass();
+    };
+    let series = scheduler.post_every(&once, run).unwrap();
+    receive(&has_started, 1);
+    // Many times what makes it leave otherwise.
+    Parker::new().park(Some(Instant::now() + ms(50)));
+    assert_eq!(threads_called("kept-timer"), 1);
+    drop(key);
+    assert_eq!(wait(&series), Ok(()));
+    eventually("it leaves", || threads_called("kept-timer") == 0);
 }
 
 #[test]
