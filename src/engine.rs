@@ -466,6 +466,16 @@ impl<J: Job> Engine<J> {
         self.birth.is_inherited()
     }
 
+    /// How many series this process, a fork of the one that posted them, has lost with its parent's
+    /// engine. They go on in the parent.
+    pub fn series_of_parent(&self) -> u64 {
+        if self.birth.is_of_parent() {
+            self.series.len()
+        } else {
+            0
+        }
+    }
+
     /// The pool of workers.
     pub fn pool(&self) -> &Pool<J> {
         &self.pool

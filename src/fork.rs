@@ -29,6 +29,11 @@ impl Birth {
     pub fn is_inherited(self) -> bool {
         self != Self::now()
     }
+
+    /// Whether it was made by the parent of this process, and by no earlier ancestor.
+    pub fn is_of_parent(self) -> bool {
+        self.0.wrapping_add(1) == Self::now().0
+    }
 }
 
 /// To be called in a child, right after the fork. It stores one atomic, so it is safe whatever

@@ -1245,6 +1245,10 @@ impl fmt::Debug for Lent {
 /// `None` on any other thread. For every wait inside a job, whatever it is for: what it waits for may
 /// need a worker of this pool.
 pub fn lend_while_waiting() -> Option<Lent> {
+    // Asked first: the thread that ends the program may have no locals left that need a destructor.
+    if !is_any_worker() {
+        return None;
+    }
     let own = OWN.with(|own| own.borrow().clone())?;
     (!own.is_inherited()).then(|| Lent::of(own))
 }

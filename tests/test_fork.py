@@ -12,17 +12,21 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import asynctask
 import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 
 PREAMBLE = """
-import os, sys, threading, time, traceback, warnings
+import logging, os, sys, threading, time, traceback, warnings
 import asynctask
 from asynctask import AsyncTaskPool, DelayTask, IntervalTask
 # Of CPython 3.12 and later, for every fork of a process with threads; it has a test of its own.
 warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+# That the parent's series are cancelled has tests of its own.
+logging.getLogger("asynctask").addFilter(lambda record: "before the fork" not in record.msg)
 
 def fork(child, patience=30):
     "Run `child` in a fork of this thread; give its exit code, 99 for an exception."
@@ -404,6 +408,116 @@ def test_the_warning_comes_with_the_threads(run_python):
     )
 
 
+TOLD = """
+told = []
+logger = logging.getLogger("asynctask")
+logger.filters.clear()
+logger.addHandler(logging.NullHandler())
+logger.addFilter(lambda record: told.append(record.getMessage()))
+"""
+
+
+def test_a_child_is_told_once_that_series_are_cancelled(run_python):
+    """A child whose parent has series hears of it at the fork, how many, and what to do instead."""
+    run_python(
+        PREAMBLE
+        + TOLD
+        + """
+pool = AsyncTaskPool(2)
+beats = [pool.post_task(int, IntervalTask(1000)), asynctask.post_task(int, IntervalTask(0.001))]
+over = pool.post_task(int, IntervalTask(0.001, max_runs=1))
+over.result(20)
+delayed = pool.post_task(int, DelayTask(1000))
+def child():
+    (text,) = told
+    assert text.startswith("2 series posted before the fork are cancelled in this process"), text
+    assert "post_fork" in text
+    assert all(beat.cancelled() for beat in beats)
+    assert pool.submit(abs, -1).result(20) == 1
+    assert asynctask.post_task(abs, args=(-1,)).result(20) == 1
+    assert len(told) == 1
+    told.clear()
+    def grandchild():
+        assert told == [], told
+    assert fork(grandchild) == 0
+    mine = pool.post_task(int, IntervalTask(1000))
+    def grandchild():
+        assert told[0].startswith("1 series"), told
+    assert fork(grandchild) == 0
+assert fork(child) == 0
+for beat in beats:
+    beat.stop_and_wait()
+def child():
+    assert told == [], told  # a delayed task runs in the parent, once, as it should
+assert fork(child) == 0
+assert told == []
+"""
+    )
+
+
+@pytest.mark.parametrize("how", ["multiprocessing", "subprocess"])
+def test_a_child_for_one_call_is_not_told(run_python, how):
+    """Nobody expects the parent's series in a process of a pool's, or before an `exec`."""
+    start = {
+        "multiprocessing": "multiprocessing.get_context('fork').Process(target=int)",
+        "subprocess": "subprocess.Popen([sys.executable, '-c', ''], preexec_fn=int)",
+    }[how]
+    run_python(
+        f"""
+        import multiprocessing, subprocess, sys, warnings
+        import asynctask
+
+        warnings.simplefilter("ignore", DeprecationWarning)
+        beat = asynctask.post_task(int, asynctask.IntervalTask(1000))
+        process = {start}
+        if {how!r} == "multiprocessing":
+            process.start()
+            process.join(40)
+            assert process.exitcode == 0
+        else:
+            assert process.wait(40) == 0
+        """
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it calls the C library's fork")
+def test_a_fork_that_python_does_not_know_of(run_python):
+    """A program with Python inside may fork by itself: the child starts fresh all the same."""
+    run_python(
+        PREAMBLE
+        + TOLD
+        + """
+import ctypes
+os.fork = ctypes.PyDLL(None).fork  # no hooks, and the interpreter stays with this thread
+pool = AsyncTaskPool(2, min_workers=1)
+assert pool.submit(lambda: 1).result(20) == 1
+assert asynctask.post_task(lambda: 2, DelayTask(0.001)).result(20) == 2
+beat = asynctask.post_task(int, IntervalTask(1000))
+timer = pool.post_task(int, DelayTask(1000))
+def child():
+    assert told == []
+    assert beat.cancelled() and timer.cancelled()
+    assert asynctask.post_task(lambda: 3).result(20) == 3
+    (text,) = told  # no hook was called: the first use of a pool is where it can be said
+    assert text.startswith("1 series"), text
+    assert pool.submit(lambda: 4).result(20) == 4
+    assert pool.post_task(lambda: 5, DelayTask(0.001)).result(20) == 5
+    mine = pool.post_task(int, IntervalTask(0.001))
+    mine.wait_for_finished_count(3, 20)
+    assert len(told) == 1
+    def grandchild():
+        assert mine.cancelled()
+        assert pool.submit(lambda: 6).result(20) == 6
+    assert fork(grandchild) == 0
+for _ in range(20):
+    assert fork(child) == 0
+assert pool.submit(lambda: 7).result(20) == 7
+assert not timer.done()
+assert told == []
+"""
+    )
+
+
 def run_long(program: str) -> None:
     """Run a program that may take minutes."""
     done = subprocess.run(
@@ -570,3 +684,66 @@ def test_gunicorn_with_preload(tmp_path):
     text = log.read_text()
     for word in ("Traceback", "panicked", "SIGABRT", "SIGKILL", "Fatal"):
         assert word not in text, text
+    # Each worker has said once that the beat of the arbiter is not its own.
+    assert text.count("1 series posted before the fork are cancelled in this process") == 2, text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_uwsgi(tmp_path):
+    """Workers of uWSGI, which forks without Python's hooks, use pools that were used before."""
+    environment = tmp_path / "venv"
+    uwsgi = environment / "bin" / "uwsgi"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    built = subprocess.run(
+        [sys.executable, "-m", "pip", "--python", environment, "install", "-q", "uwsgi>=2.0.28"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if built.returncode:
+        pytest.skip(f"uwsgi cannot be built here: {built.stderr.strip()[-200:]}")
+    (tmp_path / "app.py").write_text(APPLICATION)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [
+                *(uwsgi, "--http-socket", f"127.0.0.1:{port}", "--master", "--processes", "2"),
+                *("--enable-threads", "--die-on-term", "--need-app", "--module", "app"),
+                *("--pythonpath", Path(asynctask.__file__).parents[1]),
+            ],
+            cwd=tmp_path,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as server,
+    ):
+        try:
+            end = time.monotonic() + 60
+            while "spawned uWSGI worker 2" not in log.read_text():
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < end, log.read_text()
+                time.sleep(0.05)
+            pids = set()
+            for _ in range(40):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+                connection.request("GET", "/")
+                response = connection.getresponse()
+                words = response.read().decode().split()
+                connection.close()
+                assert response.status == 200, log.read_text()
+                assert words[2:] == ["55", "30", "True"], log.read_text()
+                pids.add(words[0])
+            assert str(server.pid) not in pids
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(60) == 0, log.read_text()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+    text = log.read_text()
+    assert "Traceback" not in text, text
+    assert text.count("1 series posted before the fork") == len(pids), text

@@ -81,7 +81,9 @@ _LAZY = frozenset({"aio", "testing"})
 
 def __getattr__(name: str) -> _Any:
     if name in _LAZY:
-        import importlib  # noqa: PLC0415  # `from asynctask import aio` comes here again
+        # By name, for `from asynctask import aio` comes here again; what freezes programs finds the
+        # two in the imports above.
+        import importlib  # noqa: PLC0415
 
         return importlib.import_module(f"asynctask.{name}")
     message = f"module {__name__!r} has no attribute {name!r}"

@@ -21,18 +21,21 @@ from asynctask._executors import on_executor
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from types import ModuleType
 
     from asynctask import AsyncTask
     from asynctask._loops import _OnLoop
 
 __all__ = [
     "after_fork_in_child",
+    "cooperative_gevent",
     "end_child",
     "is_coroutine_function",
     "is_on_loop",
     "is_plain_class",
     "log_blocked_loop",
     "log_callback",
+    "log_inherited",
     "log_initializer",
     "log_lent",
     "log_run",
@@ -91,6 +94,16 @@ def on_loop(loop: AbstractEventLoop | None) -> _OnLoop:
     from asynctask import _loops  # noqa: PLC0415  # whoever has a coroutine function has asyncio
 
     return _loops.on_loop(loop)
+
+
+def cooperative_gevent() -> ModuleType | None:
+    """Give our functions for gevent, if this thread must not simply block.
+
+    Imported here, not by the native module: what freezes programs looks for imports in Python.
+    """
+    from asynctask import _gevent  # noqa: PLC0415  # only for programs that gevent has patched
+
+    return _gevent if _gevent.is_cooperative() else None
 
 
 def is_on_loop() -> bool:
@@ -187,7 +200,7 @@ def unregister_thread() -> None:
 
 def after_fork_in_child() -> None:
     """Make a worker whose callback has forked the main thread of the child, as it is one now."""
-    _asynctask._after_fork_in_child()
+    lost_series = _asynctask._after_fork_in_child()
     main = threading.main_thread()
     if isinstance(main, _WorkerThread):
         # What CPython does with its own dummies from 3.13 on. Without it, `threading._shutdown`,
@@ -197,6 +210,15 @@ def after_fork_in_child() -> None:
         main._daemonic = False  # type: ignore[attr-defined]
         if hasattr(main, "_set_tstate_lock"):
             main._set_tstate_lock()
+    # `logging` has made its locks anew: it was imported before this was registered.
+    if lost_series and not _is_forked_for_one_call():
+        log_inherited(lost_series)
+
+
+def _is_forked_for_one_call() -> bool:
+    """Tell whether the child is to do one thing for its parent, and nobody expects series of it."""
+    caller = sys._getframe(2).f_globals.get("__name__", "")  # who has called `os.fork`
+    return caller.partition(".")[0] in {"multiprocessing", "subprocess"}
 
 
 def end_child(error: BaseException | None) -> None:
@@ -240,6 +262,15 @@ def log_run(name: str, error: BaseException) -> None:
 def log_callback(task: AsyncTask[Any], error: BaseException) -> None:
     """Report a failing done-callback, in the words of `concurrent.futures`."""
     _logger.error("exception calling callback for %r", task, exc_info=error)
+
+
+def log_inherited(count: int) -> None:
+    """Report that series which the parent had posted do not run in a forked child."""
+    _logger.warning(
+        "%d series posted before the fork are cancelled in this process, and go on in its parent: "
+        "post them after the fork, as in gunicorn's `post_fork` or uWSGI's `@postfork`",
+        count,
+    )
 
 
 def log_stalled(count: int) -> None:

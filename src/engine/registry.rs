@@ -69,7 +69,11 @@ impl Registry {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.series.load(Ordering::Relaxed) == 0
+        self.len() == 0
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.series.load(Ordering::Relaxed)
     }
 
     pub(super) fn follows_wall(&self) -> bool {

@@ -20,12 +20,11 @@ use super::errors::PoolShutdown;
 use super::gate;
 use super::hooks::Hooks;
 use super::job::PyJob;
-use super::nudge;
 use super::task::{TaskBase, interrupted};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::fork;
-use crate::sync::{Mutex, lock};
+use crate::fork::Birth;
+use crate::sync::{Mutex, lock, try_lock};
 
 /// Every engine that has not been dropped. A leaf lock.
 static ENGINES: Mutex<Vec<Weak<Engine<PyJob>>>> = Mutex::new(Vec::new());
@@ -211,10 +210,37 @@ pub(super) fn _stop_at_exit(py: Python<'_>) {
     }
 }
 
-/// Called in a forked child, by `os.register_at_fork`.
+/// The fork whose child has heard of the series that it has lost.
+static TOLD: Mutex<Option<Birth>> = Mutex::new(None);
+
+/// Called in a forked child, by `os.register_at_fork`; a fork that Python does not know of is noticed by
+/// [`gate`] alone. Gives the number of the parent's series that are cancelled here.
 #[pyfunction]
-pub(super) fn _after_fork_in_child() {
-    fork::after_fork_in_child();
+pub(super) fn _after_fork_in_child() -> u64 {
     gate::after_fork_in_child();
-    nudge::after_fork_in_child();
+    series_of_parent()
+}
+
+/// Called at the first use of an inherited pool: says that series were lost, if no hook could.
+pub(super) fn tell_of_series(py: Python<'_>) {
+    let lost = series_of_parent();
+    if lost > 0 {
+        Hooks::log_inherited(py, lost);
+    }
+}
+
+/// How many series of its parent's this process has lost; asked a second time, 0. Takes no lock that
+/// may have been held in the parent at the fork.
+fn series_of_parent() -> u64 {
+    let Some(mut told) = try_lock(&TOLD) else {
+        return 0;
+    };
+    if told.replace(Birth::now()) == Some(Birth::now()) {
+        return 0;
+    }
+    let Some(engines) = try_lock(&ENGINES) else {
+        return 0;
+    };
+    let engines: Vec<_> = engines.iter().filter_map(Weak::upgrade).collect();
+    engines.iter().map(|engine| engine.series_of_parent()).sum()
 }

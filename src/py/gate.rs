@@ -10,14 +10,20 @@
 //! 2. Whoever is about to fork says so, and waits, detached, until no one is attaching.
 //! 3. In the parent he takes that back; in the child, which has no other threads, both counts are 0.
 //!
+//! A program that has Python inside, such as uWSGI, may fork without Python's knowing. Then steps 2 and
+//! 3 are left out but for the child's, which the C library calls: that a fork has happened must be known
+//! in the child whoever has forked.
+//!
 //! Of two that come at once, at least one sees the other: hence `SeqCst`. Nobody is woken here: the
 //! waits are of microseconds, at a fork, and a lock would have to be repaired in the child.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
+use super::nudge;
+use crate::fork;
 use crate::sync::Parker;
 
 static ATTACHING: AtomicUsize = AtomicUsize::new(0);
@@ -67,10 +73,45 @@ pub(super) fn _after_fork_in_parent() {
     FORKING.fetch_sub(1, Ordering::SeqCst);
 }
 
-/// Step 3, in the child.
+/// The C library calls [`in_child`].
+static WATCHED: AtomicBool = AtomicBool::new(false);
+
+/// Has every fork of this process noticed in its child. Called once, at import.
+pub(super) fn watch_forks() {
+    #[cfg(unix)]
+    {
+        use std::ffi::c_int;
+
+        unsafe extern "C" {
+            // POSIX.
+            fn pthread_atfork(
+                prepare: Option<extern "C" fn()>,
+                parent: Option<extern "C" fn()>,
+                child: Option<extern "C" fn()>,
+            ) -> c_int;
+        }
+        // SAFETY:
+        // 1. The signature is that of POSIX, on every unix.
+        // 2. `in_child` does what is allowed between a fork and an exec: it stores a few atomics.
+        // 3. It stays where it is: CPython never unloads an extension module.
+        let refused = unsafe { pthread_atfork(None, None, Some(in_child)) } != 0;
+        // Without memory for it, forks that Python knows of are still noticed.
+        WATCHED.store(!refused, Ordering::Relaxed);
+    }
+}
+
+/// Step 3, in the child, by `os.register_at_fork`, if the C library has not done it.
 pub(super) fn after_fork_in_child() {
+    if !WATCHED.load(Ordering::Relaxed) {
+        in_child();
+    }
+}
+
+extern "C" fn in_child() {
+    fork::after_fork_in_child();
     ATTACHING.store(0, Ordering::SeqCst);
     FORKING.store(0, Ordering::SeqCst);
+    nudge::after_fork_in_child();
 }
 
 fn pause() {

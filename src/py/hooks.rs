@@ -12,6 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDelta, PyDict, PyList, PyString, PyType};
 
 use super::callback;
+use super::gate;
 use super::pool::PoolBase;
 use super::task::TaskBase;
 use crate::pool::is_any_worker;
@@ -65,6 +66,7 @@ pub(super) fn _install(
             .cast_into::<PyDict>()?
             .unbind(),
     };
+    gate::watch_forks();
     // A second import finds the first one's classes, as everybody else does.
     let _ = HOOKS.set(py, hooks);
     Ok(())
@@ -123,10 +125,8 @@ impl Hooks {
         if !modules.contains(intern!(py, "gevent.monkey"))? {
             return Ok(None);
         }
-        let gevent = py.import("asynctask._gevent")?;
-        let cooperative = callback::call_method(&gevent, intern!(py, "is_cooperative"), ())?;
-        let cooperative: bool = cooperative.extract()?;
-        Ok(cooperative.then(|| gevent.into_any()))
+        let gevent = callback::call_method(Self::ask(py)?, intern!(py, "cooperative_gevent"), ())?;
+        Ok((!gevent.is_none()).then_some(gevent))
     }
 
     /// Repeats `attempt`, which must not block, until it gives something or `deadline` passes, and
@@ -219,6 +219,13 @@ impl Hooks {
     pub(super) fn log_callback(py: Python<'_>, task: &Bound<'_, PyAny>, error: &PyErr) {
         Self::tell(py, "log_callback", |module, method| {
             callback::call_method(module, method, (task, error.value(py)))
+        });
+    }
+
+    /// So many series of the parent's are cancelled in this process, a fork of it.
+    pub(super) fn log_inherited(py: Python<'_>, count: u64) {
+        Self::tell(py, "log_inherited", |module, method| {
+            callback::call_method(module, method, (count,))
         });
     }
 

@@ -31,7 +31,9 @@ thread_local! {
 
 /// Whether the calling thread is in the task's callback, directly or below another's.
 pub(super) fn is_in_run(task: &Bound<'_, TaskBase>) -> bool {
-    IN_RUN.with_borrow(|in_run| in_run.contains(&task.as_ptr()))
+    // A program that has Python inside may end it when this thread has no such locals left.
+    let is_in = |in_run: &RefCell<Vec<_>>| in_run.borrow().contains(&task.as_ptr());
+    IN_RUN.try_with(is_in).unwrap_or(false)
 }
 
 /// The task whose callback the calling thread is in.

@@ -170,6 +170,7 @@ impl Contents {
         {
             return works.clone();
         }
+        exit::tell_of_series(py);
         // Made outside the lock; of two that are made at once, one is thrown away unused.
         let is_shut = self.is_shut.load(Ordering::Relaxed);
         let initializer = self.initializer.as_ref();
