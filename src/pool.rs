@@ -1723,6 +1723,49 @@ mod tests {
     }
 
     #[test]
+    fn pushes_beside_refused_starts_strand_no_job_beside_the_one_worker() {
+        use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+        const POSTERS: usize = 3;
+        const ROUNDS: usize = 1_000;
+
+        for turns in [None, Some(Duration::from_secs(3600))] {
+            let options = PoolOptions {
+                max_workers: 4,
+                min_workers: 1,
+                idle_timeout: Duration::from_secs(3600), // what is stranded stays so
+                turns,
+                ..PoolOptions::default()
+            };
+            let pool: Pool<Call> = Pool::new(&options, Arc::new(Caller));
+            pool.start_min_workers();
+            pool.refuse_starts(usize::MAX);
+            let (arrived, is_lost) = (AtomicUsize::new(0), AtomicBool::new(false));
+            std::thread::scope(|scope| {
+                for _ in 0..POSTERS {
+                    scope.spawn(|| {
+                        for round in 1..=ROUNDS {
+                            let (done, is_done) = std::sync::mpsc::channel();
+                            arrived.fetch_add(1, Relaxed);
+                            while arrived.load(Relaxed) < POSTERS * round {
+                                assert!(!is_lost.load(Relaxed));
+                                std::thread::yield_now();
+                            }
+                            let call: Call = Box::new(move || done.send(()).unwrap());
+                            assert!(pool.push(call).is_ok());
+                            let done = is_done.recv_timeout(Duration::from_secs(30));
+                            is_lost.fetch_or(done.is_err(), Relaxed);
+                            assert_eq!(done, Ok(()), "{pool:?}");
+                        }
+                    });
+                }
+            });
+            pool.close(true);
+            assert_eq!(pool.join(None, &mut || false), Ok(()));
+        }
+    }
+
+    #[test]
     fn due_jobs_that_find_no_thread_come_back_and_nothing_else_does() {
         let pool: Pool<usize> = Pool::new(&PoolOptions::default(), Arc::new(Idler));
         lock(&pool.shared.state).queue.push(0);
