@@ -266,7 +266,8 @@ fn post_after_and_cancel(count: usize) {
 )]
 fn turn(clock: &Manual, scheduler: &Scheduler) {
     clock.advance(MINUTE);
-    while scheduler.stats().pending_timers > 0 {
+    // Not by `stats`, which goes through all series to see what each has lost.
+    while !format!("{scheduler:?}").contains("Timer { len: 0,") {
         sleep(Duration::from_millis(20));
     }
 }

@@ -242,14 +242,18 @@ impl Manual {
                 parties.iter().filter_map(Weak::upgrade).collect()
             };
             let now = self.now();
-            let settled = parties
-                .iter()
-                .try_fold(None, |earliest: Option<Nanos>, party| {
-                    let next = party.settled(now)?;
-                    Ok::<_, ()>(earliest.into_iter().chain(next).min())
-                });
-            if let Ok(earliest) = settled {
-                return Ok(earliest);
+            let look = || {
+                let each = parties.iter().map(|party| party.settled(now));
+                each.collect::<Result<Vec<_>, ()>>()
+            };
+            // Twice: one that has been looked at may have been given something to do by the next.
+            let settled = look().and_then(|first| {
+                (parties.len() < 2 || look()? == first)
+                    .then_some(first)
+                    .ok_or(())
+            });
+            if let Ok(each) = settled {
+                return Ok(each.into_iter().flatten().min());
             }
             if give_up.is_some_and(|give_up| Instant::now() >= give_up) {
                 return Err(Error::TimedOut);
@@ -380,6 +384,48 @@ mod tests {
         assert_eq!(lock(&clock.parties).len(), 2);
         clock.advance_to(1);
         assert_eq!(sleeper.park(None), Parked::Notified);
+    }
+
+    #[test]
+    fn a_manual_clock_sees_what_one_party_gives_another_to_do() {
+        /// Gives the other a deadline when it is looked at first, as a run would that ends then.
+        struct Giver(Arc<Taker>);
+
+        #[derive(Default)]
+        struct Taker {
+            next: AtomicU64,
+            seen: Mutex<Vec<Nanos>>,
+        }
+
+        impl Settle for Giver {
+            fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
+                if now == 0 {
+                    self.0.next.store(5, Ordering::SeqCst);
+                }
+                Ok(None)
+            }
+        }
+
+        impl Settle for Taker {
+            fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
+                lock(&self.seen).push(now);
+                let next = self.next.load(Ordering::SeqCst);
+                Ok(Some(next).filter(|&next| next > now))
+            }
+        }
+
+        let (clock, taker) = (Manual::new(), Arc::new(Taker::default()));
+        let giver = Arc::new(Giver(Arc::clone(&taker)));
+        let taker_to: Weak<Taker> = Arc::downgrade(&taker);
+        let giver_to: Weak<Giver> = Arc::downgrade(&giver);
+        clock.attend(taker_to);
+        clock.attend(giver_to);
+        let by = Duration::from_nanos(10);
+        clock
+            .run_for(by, Duration::from_secs(20), &mut || false)
+            .unwrap();
+        let seen = lock(&taker.seen).clone();
+        assert!(seen.contains(&5), "it jumped over the deadline: {seen:?}");
     }
 
     #[test]

@@ -282,10 +282,12 @@ impl Series {
             return None;
         }
         let passed = self.passed(now);
-        let queued = u64::from(self.overlap == Overlap::Queue && passed > 0);
-        self.lost.skipped += passed - queued;
-        self.owed = self.owed.saturating_add(queued);
-        self.skip_ticks(passed);
+        if passed > 0 {
+            let queued = u64::from(self.overlap == Overlap::Queue);
+            self.lost.skipped += passed - queued;
+            self.owed = self.owed.saturating_add(queued);
+            self.skip_ticks(passed);
+        }
         self.stage = Stage::Waiting;
         if let Some(moved) = self.moved.take() {
             self.lost.missed += self.owed;
@@ -370,6 +372,11 @@ impl Series {
         self.lost(now).since(self.taken)
     }
 
+    /// Whether [`take_lost`](Self::take_lost) has anything to give.
+    pub fn has_lost(&self) -> bool {
+        self.lost != self.taken
+    }
+
     /// What was lost since the last call, of runs that have started and ended.
     pub fn take_lost(&mut self) -> Lost {
         let lost = self.lost.since(self.taken);
@@ -420,6 +427,9 @@ impl Series {
 
     /// The run that waits is about to start, or is given up.
     fn account_for_late(&mut self, now: Moment) {
+        if !self.makes_up && now.now.saturating_sub(self.deadline) < self.interval {
+            return self.skip_ticks(1); // as good as always
+        }
         let late = self.late(now);
         self.skip_ticks(late.saturating_add(u64::from(!self.makes_up)));
         match self.missed {

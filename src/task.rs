@@ -327,8 +327,13 @@ impl Task {
     pub(crate) fn set_key(&self, key: u64) {
         self.key.store(key, Ordering::Relaxed);
         if self.follows_wall() {
-            self.with_series(|series| series.key = key);
+            self.tell_key(key);
         }
+    }
+
+    #[cold]
+    fn tell_key(&self, key: u64) {
+        self.with_series(|series| series.key = key);
     }
 
     /// Whether the wall clock may end it.
@@ -357,7 +362,9 @@ impl Task {
     pub(crate) fn begin_run(&self, now: Moment, note: impl FnOnce(Lost)) -> bool {
         self.with_series(|series| {
             let begins = series.begin(now);
-            note(series.take_lost());
+            if series.has_lost() {
+                note(series.take_lost());
+            }
             begins
         })
         .unwrap_or(true)
@@ -376,7 +383,9 @@ impl Task {
         }
         self.with_series(|series| {
             let next = series.end(now, view.runs() + 1, failed);
-            note(series.take_lost());
+            if series.has_lost() {
+                note(series.take_lost());
+            }
             next
         })
         .flatten()
