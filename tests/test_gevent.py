@@ -4,14 +4,22 @@ Each in an interpreter of its own, for the patches are for good.
 """
 
 import importlib.util
+import sysconfig
 import textwrap
 
 import pytest
 
 # Not `importorskip`, for gevent is not to be imported here.
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gevent") is None, reason="the group `test` of pyproject.toml has it"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("gevent") is None,
+        reason="the group `test` of pyproject.toml has it",
+    ),
+    pytest.mark.skipif(
+        bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+        reason="gevent switches the GIL on, and greenlet crashes betas of 3.14t by itself",
+    ),
+]
 
 HEAD = """
 from gevent import monkey

@@ -365,7 +365,7 @@ def test_map_buffersize(column):
         executor.map(int, [1], buffersize=0)
 
 
-def test_map_lets_go_of_results(one):
+def test_map_lets_go_of_results(one, gone):
     """`map` keeps no reference to a result that was taken."""
 
     class Thing:
@@ -375,10 +375,10 @@ def test_map_lets_go_of_results(one):
     try:
         results = one.map(lambda _: Thing(), range(2))
         first = next(results)
-        gone = weakref.ref(first)
+        taken = weakref.ref(first)
         del first
         one.submit(int).result(20)
-        assert gone() is None
+        assert gone(taken)
         results.close()
     finally:
         gc.enable()

@@ -593,7 +593,7 @@ def test_wrap_future(one, gate):
 # References.
 
 
-def test_nothing_is_kept_of_what_is_over(one):
+def test_nothing_is_kept_of_what_is_over(one, gone):
     """Callback, argument and result go with the last reference, without the collector."""
 
     class Result:
@@ -608,13 +608,13 @@ def test_nothing_is_kept_of_what_is_over(one):
         future = one.submit(call, argument)
         result = weakref.ref(future.result(20))
         one.submit(int).result(20)  # the worker has let go of the first
-        gone = [weakref.ref(argument), weakref.ref(call)]
+        passed = weakref.ref(argument), weakref.ref(call)
         del argument, call
-        assert [reference() for reference in gone] == [None, None]
+        assert gone(*passed)
         assert result() is not None
         handle = weakref.ref(future)
         del future
-        assert (handle(), result()) == (None, None)
+        assert gone(handle, result)
     finally:
         gc.enable()
 
