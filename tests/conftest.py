@@ -8,6 +8,7 @@ exact, for nothing is ever early, and an upper bound leaves a noisy machine whol
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -26,6 +27,9 @@ PATIENCE = 30  # seconds that only a hang takes
 
 # Programs that the tests run find what a user's would: an unbuffered stdout hides a missing flush.
 os.environ.pop("PYTHONUNBUFFERED", None)
+# And Ctrl-C, which a shell has what it starts in the background ignore.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Gate:
