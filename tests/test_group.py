@@ -457,6 +457,15 @@ def test_a_failed_group_leaves_nothing_behind(pool):
     assert pool.stats().pending_timers == 0
 
 
+def test_a_group_with_a_deadline_may_collect(one):
+    """`group_context` hands `on_error` on."""
+    ran = []
+    with pytest.raises(ExceptionGroup), one.group_context(1000, on_error="collect") as group:
+        group.submit(guilty)
+        group.submit(ran.append, "all the same")
+    assert ran == ["all the same"]
+
+
 def test_the_timeout_of_a_wait_cancels_nothing(one, gate):
     """`wait(timeout)` gives up the wait only."""
     group = one.group()

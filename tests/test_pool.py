@@ -51,6 +51,7 @@ def test_max_workers_is_that_of_the_library_by_default(make_pool):
     assert make_pool(None).stats().max_workers == make_pool().stats().max_workers
     assert make_pool(3).stats().max_workers == 3
     assert make_pool(max_workers=3).stats().max_workers == 3
+    assert make_pool(3)._max_workers == 3  # where those look who know the library from inside
 
 
 def test_map_gives_results_in_order(pool):
@@ -525,6 +526,18 @@ def test_wait_and_exit_says_whether_it_was_in_time(make_pool, gate):
     gate.open()
     assert pool.wait_and_exit(20) is True
     assert pool.wait_and_exit(0) is True
+
+
+def test_wait_and_exit_gives_up_after_a_second_by_default(make_pool, gate):
+    """Without a timeout, what runs is waited for one second, and no longer."""
+    pool = make_pool(1)
+    pool.submit(gate)
+    gate.wait()
+    began = time.monotonic()
+    assert pool.wait_and_exit() is False
+    assert 1 <= time.monotonic() - began < 15
+    gate.open()
+    assert pool.wait_and_exit(None) is True
 
 
 def test_wait_and_exit_lets_queued_tasks_finish(make_pool):
