@@ -210,8 +210,10 @@ impl Scheduler {
         // Without a deadline and with signals ignored, it ends in one way only.
         let joined = self.engine.join(None, &mut || false);
         debug_assert_eq!(joined, Ok(()));
-        // What workers that give up have left in the queue.
-        self.engine.close(false, ());
+        // What workers that give up have left in the queue; on a worker nothing was waited for.
+        if !self.engine.pool().is_worker() {
+            self.engine.close(false, ());
+        }
     }
 
     pub(crate) fn one_shot<T, F>(&self, callback: F) -> (NativeJob, Handle<T>)

@@ -852,9 +852,9 @@ fn a_wait_for_a_task_that_is_over_lends_no_worker() {
             let PoolCounts { running, idle, .. } = inner.stats().pool;
             assert_eq!((running, idle), (1, 0), "a worker too many");
         }
-        // Nor does one that this very worker runs.
+        // Nor does one that this very worker runs; only a wait without a timeout may.
         let helped = inner.post(|| 7).unwrap();
-        assert_eq!(wait(&helped), Ok(7));
+        assert_eq!(helped.wait(), Ok(7));
         let PoolCounts { running, idle, .. } = inner.stats().pool;
         assert_eq!((running, idle), (1, 0), "a worker too many");
         assert!(!is_over(&queued));
