@@ -917,6 +917,46 @@ def test_a_series_goes_on_after_a_failing_coroutine(run, pool, caplog):
     ]
 
 
+def test_a_coroutine_that_has_ended_is_not_kept(run, pool):
+    """What a coroutine returned goes with its handle, though its loop runs on."""
+
+    class Value:
+        pass
+
+    async def coroutine():
+        return Value()
+
+    async def main():
+        task = pool.post_task(coroutine)
+        gone = weakref.ref(await task)
+        del task
+        await eventually(lambda: gc.collect() is not None and gone() is None)
+
+    run(main())
+
+
+def test_cancelling_what_is_on_a_closed_loop(new_loop, pool):
+    """A coroutine whose loop is closed cannot be cancelled, and the handle says so."""
+    loop = new_loop()
+    begun = []
+
+    async def coroutine(loop):
+        begun.append(asyncio.current_task())
+        await loop.create_future()
+
+    task = pool.post_task(coroutine, args=(loop,), loop=loop)
+    while not begun:
+        loop.run_until_complete(asyncio.sleep(0.001))
+    begun.pop()._log_destroy_pending = False
+    loop.close()
+    assert task.cancel() is False
+    assert not task.cancelled()
+    del loop
+    gc.collect()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        task.result(20)
+
+
 def test_a_cancelled_series_of_coroutines(run, pool):
     """`cancel` of a series cancels the coroutine that is going, and ends the series."""
 

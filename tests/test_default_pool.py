@@ -115,6 +115,18 @@ def test_it_is_bounded_at_10000_by_default():
     leave.set()
 
 
+def test_it_may_have_no_queue():
+    """With `max_capacity=0` a task is handed to a free worker or treated as one too many."""
+    asynctask.set_work_pool_options(1, 0, on_full="raise", min_workers=0)
+    leave, entered = threading.Event(), threading.Event()
+    task = asynctask.post_task(lambda: (entered.set(), leave.wait(20)))
+    assert entered.wait(20)
+    with pytest.raises(asynctask.QueueFull):
+        asynctask.post_task(int)
+    leave.set()
+    assert task.result(20)
+
+
 def test_wait_and_exit_ends_it():
     """`wait_and_exit` runs what is queued, cancels what waits, and the pool takes no more."""
     tasks = [asynctask.post_task(int) for _ in range(100)]

@@ -112,6 +112,26 @@ def test_waiting_is_not_looking(one, caplog):
     assert len(caplog.records) == 1
 
 
+def test_a_failure_whose_handle_goes_with_an_exception(one, caplog):
+    """A handle that goes while another exception is on its way does not touch that one."""
+
+    def leave():
+        task = one.submit(guilty)
+        task.wait_for_finished(20)
+        raise KeyError("on its way")
+
+    def without_a_trace():
+        try:
+            leave()
+        except KeyError as error:
+            raise error.with_traceback(None) from None
+
+    with pytest.raises(KeyError, match="on its way"):
+        without_a_trace()
+    settle(one)
+    assert len(caplog.records) == 1
+
+
 def test_success_and_cancellation_are_not_logged(one, caplog, gate):
     """Only failures are news."""
     one.submit(int)

@@ -189,6 +189,11 @@ FROM_WORKERS = {
     "an exit code": ("sys.exit(5)", 5),
     "an exit message": ("sys.stderr = sys.stdout; sys.exit('told')", 1),
     "a failure": ("sys.stderr = sys.stdout; raise ValueError('told')", 1),
+    "a failure on a stderr of its own": (
+        "sys.stderr = os.fdopen(os.dup(1), 'w', 10**6); raise ValueError('told')",
+        1,
+    ),
+    "a closed stdout": ("sys.stdout.close()", 0),
     "os._exit": ("os._exit(6)", 6),
     "with tasks of its own": ("asynctask.post_task(lambda: os.write(1, b'ran'))", 0),
     "with a series of its own": ("asynctask.post_task(int, IntervalTask(0.001))", 0),

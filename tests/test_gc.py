@@ -1,6 +1,7 @@
 """Garbage: nothing is kept that nobody can reach, and nothing leaks."""
 
 import concurrent.futures as cf
+import contextvars
 import gc
 import weakref
 
@@ -33,6 +34,17 @@ def test_handles_are_collected_objects(one):
     assert any(argument in refs for refs in gc.get_referents(task) if isinstance(refs, tuple))
     task.cancel()
     assert not any(isinstance(refs, tuple) for refs in gc.get_referents(task))
+
+
+def test_the_collector_knows_what_a_pending_task_is_to_call(one):
+    """Callback, keyword arguments and context are the task's to visit."""
+    callback, keyword, context = Node().__repr__, Node(), contextvars.copy_context()
+    task = one.post_task(callback, DelayTask(1000), kwargs={"k": keyword}, context=context)
+    referents = gc.get_referents(task)
+    assert any(callback is one for one in referents)
+    assert any(context is one for one in referents)
+    assert {"k": keyword} in [one for one in referents if isinstance(one, dict)]
+    task.cancel()
 
 
 def test_a_cycle_through_a_result_is_collected(one):

@@ -588,6 +588,15 @@ def test_a_wait_for_runs_that_will_never_come_says_so(one, clock):
         series.wait_for_finished_count(3, 20)
 
 
+@pytest.mark.parametrize("count", [2**63, 2**64, 2**100])
+def test_a_count_that_nobody_reaches_is_not_reached(one, clock, count):
+    """However large the number, a wait for so many runs goes on."""
+    series = one.post_task(int, IntervalTask(1))
+    clock.advance(3)
+    with pytest.raises(TimeoutError):
+        series.wait_for_finished_count(count, 0)
+
+
 def test_a_stop_ends_a_wait_for_more_runs(one, clock, until):
     """Who waits for a run that will not come is woken by the stop."""
     series = one.post_task(int, IntervalTask(1000))
