@@ -189,8 +189,8 @@ FROM_WORKERS = {
     "an exit code": ("sys.exit(5)", 5),
     "an exit message": ("sys.stderr = sys.stdout; sys.exit('told')", 1),
     "a failure": ("sys.stderr = sys.stdout; raise ValueError('told')", 1),
-    "a failure on a stderr of its own": (
-        "sys.stderr = os.fdopen(os.dup(1), 'w', 10**6); raise ValueError('told')",
+    "an exit message on a stderr of its own": (
+        "sys.stderr = os.fdopen(os.dup(1), 'w', 10**6); sys.exit('told')",
         1,
     ),
     "a closed stdout": ("sys.stdout.close()", 0),
