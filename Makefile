@@ -108,8 +108,9 @@ test-all: $(BIN)/.tools ## the Python tests on every supported interpreter that 
 		if [ "$$python" ]; then \
 			echo "== $$version: $$python"; \
 			$(MAKE) --no-print-directory test-python PYTHON="$$python" VENV=$$venv || exit 1; \
-			case $$version in *t) \
-				$(MAKE) --no-print-directory stress PYTHON="$$python" VENV=$$venv || exit 1;; \
+			case $$version in \
+			*t) $(MAKE) --no-print-directory stress PYTHON="$$python" VENV=$$venv || exit 1;; \
+			3.15) $(MAKE) --no-print-directory test-cpython PYTHON="$$python" VENV=$$venv || exit 1;; \
 			esac; \
 		else \
 			missing="$$missing $$version"; \

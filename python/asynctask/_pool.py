@@ -200,9 +200,13 @@ class AsyncTaskPool(PoolBase, Executor):
         if chunksize < 1:
             message = f"chunksize must be at least 1, not {chunksize!r}"
             raise ValueError(message)
-        if buffersize is not None and (isinstance(buffersize, bool) or buffersize < 1):
-            message = f"buffersize must be at least 1 or None, not {buffersize!r}"
-            raise ValueError(message)
+        if buffersize is not None:
+            if isinstance(buffersize, bool) or not isinstance(buffersize, int):
+                message = f"buffersize must be an integer or None, not {buffersize!r}"
+                raise TypeError(message)
+            if buffersize < 1:
+                message = f"buffersize must be None or > 0, not {buffersize!r}"
+                raise ValueError(message)
         end = None if timeout is None else time.monotonic() + _seconds("timeout", timeout)
         arguments = zip(*iterables, strict=False)
         first = arguments if buffersize is None else islice(arguments, buffersize)

@@ -214,8 +214,13 @@ fn wrong_type(argument: &str, value: &Bound<'_, PyAny>) -> PyErr {
 pub(super) fn count(argument: &str, value: &Bound<'_, PyAny>, least: u64) -> PyResult<u64> {
     let number = whole(argument, value)?;
     if number < i128::from(least) {
+        // `ThreadPoolExecutor`'s words for the parameter that it has too.
+        let bound = match argument {
+            "max_workers" => "greater than 0".to_owned(),
+            _ => format!("at least {least}"),
+        };
         return Err(PyValueError::new_err(format!(
-            "{argument} must be at least {least}, not {number}"
+            "{argument} must be {bound}, not {number}"
         )));
     }
     u64::try_from(number).map_err(|_| too_large(argument, value))

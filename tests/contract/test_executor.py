@@ -5,6 +5,7 @@ import concurrent.futures as cf
 import contextlib
 import contextvars
 import gc
+import inspect
 import itertools
 import logging
 import pathlib
@@ -512,3 +513,18 @@ def test_every_difference_is_in_the_docs(request):
     page = PAGE.read_text(encoding="utf-8").replace("`", "").lower()
     missing = [name for name in differences if f"| {name.lower()} |" not in page]
     assert missing == []
+
+
+def test_bad_numbers_are_refused_in_the_same_words(column, one):
+    """What both take is refused by both with the same class and the same text."""
+    for number in (0, -1):
+        with pytest.raises(ValueError, match="max_workers must be greater than 0"):
+            column.make(number)
+    if "buffersize" not in inspect.signature(one.map).parameters:
+        return  # the library's has it from 3.14 on
+    for wrong in ("foo", 2.0):
+        with pytest.raises(TypeError, match="buffersize must be an integer or None"):
+            one.map(str, range(4), buffersize=wrong)
+    for number in (0, -1):
+        with pytest.raises(ValueError, match="buffersize must be None or > 0"):
+            one.map(str, range(4), buffersize=number)
