@@ -7,20 +7,23 @@ exact, for nothing is ever early, and an upper bound leaves a noisy machine whol
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from asynctask import AsyncTaskPool
 from asynctask.testing import ManualClock, reset_default_pool
 
 if TYPE_CHECKING:
+    import weakref
     from collections.abc import Callable, Iterator
 
 PATIENCE = 30  # seconds that only a hang takes
@@ -130,6 +133,26 @@ def until() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.002)
 
     return wait
+
+
+@pytest.fixture
+def gone() -> Callable[..., bool]:
+    """Tell whether objects have gone, by reference count alone where there is a GIL.
+
+    A free-threaded build leaves functions and classes to the collector, and what another thread has
+    dropped last to the next bytecode of the thread that made it.
+    """
+
+    def tell(*references: weakref.ref[Any]) -> bool:
+        end = time.monotonic() + PATIENCE
+        while sysconfig.get_config_var("Py_GIL_DISABLED") and time.monotonic() < end:
+            gc.collect()
+            if not any(reference() for reference in references):
+                break
+            time.sleep(0.001)
+        return not any(reference() for reference in references)
+
+    return tell
 
 
 @pytest.fixture

@@ -415,13 +415,13 @@ def test_a_deadline_stands_without_its_alarm(make_pool, gate):
     """Who waits keeps the deadline, though the pool was shut down and with it the alarm."""
     pool = make_pool(2)
     began = time.monotonic()
-    group = pool.group(timeout=0.02)
+    group = pool.group(timeout=1)  # a busy machine has a worker at the gate by then
     group.submit(gate)
     gate.wait()
     pool.shutdown(wait=False)
     with pytest.raises(TimeoutError):
         group.wait()
-    assert time.monotonic() - began >= 0.02
+    assert time.monotonic() - began >= 1
     gate.open()
 
 

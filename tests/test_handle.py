@@ -345,13 +345,13 @@ def test_a_run_frees_callback_and_arguments_before_it_is_over(pool):
         assert gone() is None
 
 
-def test_a_result_is_freed_with_the_handle(pool):
+def test_a_result_is_freed_with_the_handle(pool, gone):
     """The pool keeps no result."""
     task = pool.submit(Thing)
-    gone = weakref.ref(task.result(20))
-    assert gone() is not None
+    result = weakref.ref(task.result(20))
+    assert result() is not None
     del task
-    assert gone() is None
+    assert gone(result)
 
 
 def test_cancel_against_start(make_pool):

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import concurrent.futures.thread
-import gc
-import sysconfig
 import threading
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asynctask
 import pytest
 
 if TYPE_CHECKING:
-    import weakref
     from collections.abc import Callable, Iterator
 
 
@@ -164,26 +160,6 @@ def make_gate(_ended: None) -> Iterator[Callable[[], Any]]:
 def gate(make_gate: Callable[[], Any]) -> Any:
     """Give one gate."""
     return make_gate()
-
-
-@pytest.fixture
-def gone() -> Callable[..., bool]:
-    """Tell whether objects have gone, by reference count alone where there is a GIL.
-
-    A free-threaded build leaves functions and classes to the collector, and what another thread has
-    dropped last to the next bytecode of the thread that made it.
-    """
-
-    def tell(*references: weakref.ref[Any]) -> bool:
-        end = time.monotonic() + 20
-        while sysconfig.get_config_var("Py_GIL_DISABLED") and time.monotonic() < end:
-            gc.collect()
-            if not any(reference() for reference in references):
-                break
-            time.sleep(0.001)
-        return not any(reference() for reference in references)
-
-    return tell
 
 
 @pytest.fixture
