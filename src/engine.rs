@@ -578,14 +578,16 @@ impl<J: Job> Engine<J> {
     /// [`Error::Shutdown`], [`Error::NoThread`].
     pub fn post_at(&self, job: J, deadline: Nanos, token: J::Token<'_>) -> Result<(), Error> {
         self.sweep(token);
-        let follows_wall = job.task().follows_wall();
-        if let Some(series) = job.task().shared_series() {
+        let task = job.task();
+        if let Some(series) = task.shared_series() {
             self.series.add(&series);
         }
+        let follows_wall = task.follows_wall();
         let deadline = |job: &J| job.task().series_deadline().or(Some(deadline));
         let admit = |job: &J, key: Key| {
-            job.task().set_key(key.to_bits().get());
-            job.task().view().phase() == Phase::Pending
+            let task = job.task();
+            task.set_key(key.to_bits().get());
+            task.view().phase() == Phase::Pending
         };
         self.timer.insert(job, deadline, admit).map_err(|refused| {
             self.note_over(refused.job.task());
@@ -600,9 +602,10 @@ impl<J: Job> Engine<J> {
 
     /// Asks a task not to run again; with `cancel`, also its current run to give up.
     pub fn stop(&self, job: &J, cancel: bool, token: J::Token<'_>) -> Cancel {
-        let found = job.task().stop(cancel);
+        let task = job.task();
+        let found = task.stop(cancel);
         if found == Cancel::Now {
-            let removed = self.take_off_wheel(job.task());
+            let removed = self.take_off_wheel(task);
             let cleared = if removed.is_none() {
                 self.pool.note_husk(is_husk)
             } else {
@@ -915,11 +918,17 @@ impl<J: Job> Engine<J> {
     }
 
     /// A task is about to be over; what a series owes is lost.
+    #[inline]
     fn note_over(&self, task: &Task) {
-        if task.is_series()
-            && let Some(place) = task.close_series(self.present(task), |lost| {
-                note_lost(&self.counters, lost);
-            })
+        if task.is_series() {
+            self.note_series_over(task);
+        }
+    }
+
+    #[inline(never)]
+    fn note_series_over(&self, task: &Task) {
+        let note = |lost| note_lost(&self.counters, lost);
+        if let Some(place) = task.close_series(self.present(task), note)
             && self.series.remove(place, task.follows_wall())
         {
             self.timer.look();
@@ -1023,11 +1032,11 @@ impl<J: Job> Engine<J> {
     }
 
     fn end_cancelled(job: &J, token: J::Token<'_>, counter: &AtomicU64) {
-        let engine = job.engine();
-        engine.note_over(job.task());
+        let (engine, task) = (job.engine(), job.task());
+        engine.note_over(task);
         job.end(token, None);
         let may_be_last = engine.counters.count_end(counter, 1);
-        job.task().notify_cancelled();
+        task.notify_cancelled();
         job.ended(token);
         if may_be_last {
             engine.leave_if_finished(token);
@@ -1270,18 +1279,18 @@ fn end_after<J: Job>(
     ending: Ending,
     wakes: &mut Wakes,
 ) {
-    let engine = job.engine();
+    let (engine, task) = (job.engine(), job.task());
     let counters = &engine.counters;
     let counter = match ending {
         Ending::Finished => &*counters.successful,
         Ending::Failed => &counters.failed,
         Ending::Cancelled => &counters.cancelled,
     };
-    job.engine().note_over(job.task());
+    engine.note_over(task);
     job.end(token, result);
     let may_be_last = counters.count_end(counter, 1);
-    job.task().finish_after(runs, ending, wakes);
-    if job.task().is_watched() {
+    task.finish_after(runs, ending, wakes);
+    if task.is_watched() {
         wakes.now(); // what comes next may take any time
     }
     job.ended(token);

@@ -675,11 +675,24 @@ impl<J: Send + 'static> Pool<J> {
 
     /// Sends for a worker to what a thread has queued that holds the lock which jobs run under. Where
     /// there is none to be had, the state comes back as it was, still locked.
+    #[inline]
     fn summon_for<'a>(
         &self,
         mut state: MutexGuard<'a, State<J>>,
     ) -> Result<(), (MutexGuard<'a, State<J>>, Error)> {
-        let summons = state.summon();
+        match state.summon() {
+            Summons::None => Ok(()),
+            summons => self.send_for(state, summons),
+        }
+    }
+
+    /// The rest of it, for who must be told: most pushes of a burst find that a worker is coming.
+    #[inline(never)]
+    fn send_for<'a>(
+        &self,
+        mut state: MutexGuard<'a, State<J>>,
+        summons: Summons,
+    ) -> Result<(), (MutexGuard<'a, State<J>>, Error)> {
         self.shared.note_held(&summons);
         match self.start_first(&mut state, summons) {
             Ok(summons) => {
@@ -1529,16 +1542,18 @@ impl<J: Send + 'static> Worker<J> {
             stays &= self.keeps_its_turn(&mut state, young);
         }
         let job = if stays { state.pop() } else { None };
-        state.running -= usize::from(stand == Stand::Running);
-        if job.is_some() {
-            state.running += 1;
-            self.stand.set(Stand::Running);
-            if !self.has_taken.get() {
-                self.has_taken.set(true);
+        match (job.is_some(), stand == Stand::Running) {
+            (true, true) => {}
+            (true, false) => {
+                state.running += 1;
                 state.fruitless = 0;
+                self.has_taken.set(true);
+                self.stand.set(Stand::Running);
             }
-        } else {
-            self.stand.set(Stand::Free);
+            (false, was_running) => {
+                state.running -= usize::from(was_running);
+                self.stand.set(Stand::Free);
+            }
         }
         if shared.turns.is_some() {
             let is_contended = job.is_some() && state.running > 1;

@@ -449,7 +449,9 @@ impl<T: Send + 'static, C: Callback<T>> Erased for Native<T, C> {
             Ok(value) => {
                 let previous = body.value.replace(value);
                 drop(body);
-                drop_foreign(previous); // with no lock held
+                if previous.is_some() {
+                    drop_foreign(previous); // with no lock held
+                }
             }
             Err(payload) => {
                 drop(body);

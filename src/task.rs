@@ -269,26 +269,24 @@ impl Task {
 
     /// A task that runs over and over.
     pub fn series(series: Series) -> Self {
-        Self::with(0, Some(series))
+        Self::of_series(0, series)
     }
 
     /// A series without a callback, which only counts.
     pub fn bare_series(series: Series) -> Self {
-        Self::with(BARE | URGENT, Some(series))
+        Self::of_series(BARE | URGENT, series)
     }
 
-    fn with(flags: u64, series: Option<Series>) -> Self {
-        let flags = match &series {
-            Some(series) if series.follows_wall() => flags | SERIES | WALL,
-            Some(_) => flags | SERIES,
-            None => flags,
+    fn of_series(flags: u64, series: Series) -> Self {
+        let wall = if series.follows_wall() { WALL } else { 0 };
+        let more = More {
+            waiters: Vec::new(),
+            series: Some(Arc::new(Mutex::new(series))),
         };
-        let more = series.map(|series| {
-            Box::new(More {
-                waiters: Vec::new(),
-                series: Some(Arc::new(Mutex::new(series))),
-            })
-        });
+        Self::with(flags | SERIES | wall, Some(Box::new(more)))
+    }
+
+    fn with(flags: u64, more: Option<Box<More>>) -> Self {
         Self {
             word: AtomicU64::new(flags),
             key: AtomicU64::new(0),
@@ -574,10 +572,17 @@ impl Task {
     }
 
     /// The series, for its engine.
+    #[inline]
     pub(crate) fn shared_series(&self) -> Option<SharedSeries> {
-        if !self.is_series() {
-            return None;
+        if self.is_series() {
+            self.share_series()
+        } else {
+            None
         }
+    }
+
+    #[inline(never)]
+    fn share_series(&self) -> Option<SharedSeries> {
         lock(&self.more)
             .as_ref()
             .and_then(|more| more.series.clone())
