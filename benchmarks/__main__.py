@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import report, results, workloads
+from benchmarks import report, results, verdicts, workloads
 from benchmarks.harness import Runner, Scale
 from benchmarks.progress import Progress
 
@@ -103,13 +103,14 @@ def main() -> int:
             continue
         found = run(part, name, chosen)
         has_failed |= bool(found["failed"])
-        print(report.table(found), flush=True)
         saved = [arguments.json] if arguments.json else []
         if arguments.save:
             saved.append(arguments.save / results.file_name(found))
         for path in saved:
             results.write(found, path)
             print(f"written to {path}", file=sys.stderr)
+        verdicts.judge([found])  # last: what is said of a figure is in no file
+        print(report.table(found), flush=True)
     return int(has_failed)
 
 

@@ -161,6 +161,8 @@ class Row:
     positive."""
     rounds: int
     """Rounds that were used."""
+    each: Sequence[float]
+    """The figure of each of these."""
     observed: Sequence[float] = ()
     """All that the figure was made of, if it is to be drawn."""
 
@@ -356,6 +358,7 @@ def _rows(
                     figure,
                     ratio,
                     len(observed),
+                    each,
                     pooled if metric.is_drawn else (),
                 )
             )

@@ -2,7 +2,7 @@
 
 Each is our first contestant's figure of a metric that has a target, and the peer that comes nearest
 to it, or is ahead; where nothing of a name has a target, of the first that is measured. Nothing is
-chosen by how well it went.
+chosen by how well it went. A peer that comes early is not the one beside us, by `verdicts.judge`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.results import CORE
+from benchmarks.verdicts import MET, MISSED, NOTHING, OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,6 +41,10 @@ NAMES = {
 OURS = "ours"
 IN_README = frozenset(NAMES) - {"P11", "P14", "P15"}
 """Those of README: not those in which peers are not compared, or are stuck."""
+IN_ALL = frozenset({"P2", "P4", "P5", "P10", "P12"})
+"""Those of which every workload is shown, and whatever of it has a target or peers: of one alone a
+reader would have half of it. What a program calls comes before what it is made of, and an idle pool
+before a busy one, for so they are measured."""
 MOST = 3
 """So many metrics of one workload at most; of a curve its two ends are among them."""
 
@@ -49,6 +54,9 @@ class Headline:
     """One of them."""
 
     id: str
+    place: int
+    """Which of the workloads of that name it is of."""
+    workload: str
     metric: str
     title: str
     digits: int
@@ -57,11 +65,21 @@ class Headline:
     """The peer nearest to us, if anyone else does this."""
     held: Sequence[RowResult]
     """The rows that have a target, of us and of peers."""
+    rows: Sequence[RowResult]
+    """All of them."""
 
     @property
     def what(self) -> str:
         """Say what it is."""
-        return f"{NAMES.get(self.id, self.id)}: {self.title}"
+        name = NAMES.get(self.id, self.id)
+        if self.id in IN_ALL:
+            name = self.workload.removeprefix("core: ")
+        return f"{name}: {self.title}"
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What it is known by in other runs, whose scale may be another."""
+        return self.id, self.place, self.metric
 
     @property
     def ratio(self) -> Interval | None:
@@ -69,33 +87,56 @@ class Headline:
         return None if self.best is None else self.best["ratio"]
 
     @property
-    def is_met(self) -> bool | None:
-        """Whether all targets are met; ``None`` without one."""
-        return all(row["met"] for row in self.held) if self.held else None
+    def controls(self) -> list[RowResult]:
+        """What the measurement itself says, where a control does nothing."""
+        return [row for row in self.rows if row["is_control"] and row["case"].startswith(NOTHING)]
+
+    @property
+    def verdict(self) -> str | None:
+        """What may be said of all targets together; ``None`` without one."""
+        said = [row.get("verdict", MET if row["met"] else MISSED) for row in self.held]
+        return next((word for word in (MISSED, OPEN, MET) if word in said), None)
 
 
 def headlines(results: Results) -> list[Headline]:
-    """Choose them: of each name the first workload that has a target, or else the first."""
+    """Choose them: of each name the first workload that has a target, or else the first.
+
+    Of those `IN_ALL` all workloads.
+    """
     chosen: dict[str, list[Headline]] = {}
     without: dict[str, list[Headline]] = {}
-    for workload in results["workloads"]:
-        every = list(_of(workload))
+    for place, workload in _placed(results):
+        every = list(_of(workload, place))
         held = [one for one in every if one.held]
         found = held or every
+        if workload["id"] in IN_ALL:
+            found = [one for one in every if one.held or one.ratio is not None] or every
         shown = _ends(found) if workload["axis"] else found[:MOST]
-        (chosen if held else without).setdefault(workload["id"], shown)
+        if workload["id"] in IN_ALL:
+            chosen.setdefault(workload["id"], []).extend(shown)
+        else:
+            (chosen if held else without).setdefault(workload["id"], shown)
     chosen = without | chosen
     return [one for name in sorted(chosen, key=by_number) for one in chosen[name]]
 
 
-def headline(results: Results, name: str, metric: str) -> Headline | None:
+def headline(results: Results, key: tuple[str, int, str]) -> Headline | None:
     """Find one that is a headline elsewhere: a target may be set for some Pythons alone."""
-    for workload in results["workloads"]:
-        if workload["id"] == name:
-            for one in _of(workload):
-                if one.metric == metric:
+    for place, workload in _placed(results):
+        if workload["id"] == key[0]:
+            for one in _of(workload, place):
+                if one.key == key:
                     return one
     return None
+
+
+def _placed(results: Results) -> Iterator[tuple[int, WorkloadResult]]:
+    """Number the workloads of each name."""
+    places: dict[str, int] = {}
+    for workload in results["workloads"]:
+        place = places.setdefault(workload["id"], 0)
+        places[workload["id"]] += 1
+        yield place, workload
 
 
 def by_number(name: str) -> tuple[int, str]:
@@ -111,19 +152,22 @@ def _ends(found: Sequence[Headline]) -> list[Headline]:
     return [found[0], found[len(found) // 2], found[-1]]
 
 
-def _of(workload: WorkloadResult) -> Iterator[Headline]:
+def _of(workload: WorkloadResult, place: int) -> Iterator[Headline]:
     for metric, rows in by_metric(workload).items():
         ours = next((row for row in rows if row["ours"]), None)
         if ours is None:
             continue
         yield Headline(
             workload["id"],
+            place,
+            workload["title"],
             metric,
             rows[0]["metric_title"],
             rows[0]["digits"],
             ours,
             _best(row for row in rows if not row["ours"] and not row["is_control"]),
             [row for row in rows if row["met"] is not None],
+            rows,
         )
 
 
@@ -136,8 +180,9 @@ def by_metric(workload: WorkloadResult) -> dict[str, list[RowResult]]:
 
 
 def _best(peers: Iterable[RowResult]) -> RowResult | None:
-    """Find the nearest; who has no ratio, as one that is early, only where nobody has one."""
+    """Find the nearest; who is early, or has no ratio, only where nobody else is there."""
     found = list(peers)
+    found = [row for row in found if not row.get("is_early")] or found
     compared = [row for row in found if row["ratio"] is not None]
 
     def order(row: RowResult) -> float:
@@ -172,11 +217,11 @@ def compare(published: Results, here: Results) -> list[Agreement]:
     or take the published run's median noise: a machine is not as quiet every day.
     """
     margin = noise(published).median
-    before = {(one.id, one.metric): one for one in headlines(published)}
+    before = {one.key: one for one in headlines(published)}
     is_same = published["machine"]["cpu"] == here["machine"]["cpu"]
     found = []
     for now in headlines(here):
-        then = before.get((now.id, now.metric))
+        then = before.get(now.key)
         if then is None:
             continue
         if is_same:
@@ -191,8 +236,8 @@ def compare(published: Results, here: Results) -> list[Agreement]:
 
 
 def _ratio_to(results: Results, headline: Headline, peer: str | None) -> Interval | None:
-    for workload in results["workloads"]:
-        if workload["id"] == headline.id:
+    for place, workload in _placed(results):
+        if (workload["id"], place) == (headline.id, headline.place):
             for row in workload["rows"]:
                 if row["metric"] == headline.metric and row["case"] == peer:
                     return row["ratio"]

@@ -12,7 +12,7 @@ import sys
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import asynctask
 
@@ -38,6 +38,8 @@ class Machine(TypedDict):
     python: str
     switch_interval: float
     asynctask: str
+    commit: NotRequired[str | None]
+    """What was measured, as git calls it; with a plus if something was not committed."""
     peers: dict[str, str | None]
     garbage_collector: str
     date: str
@@ -52,10 +54,20 @@ def describe(is_core: bool) -> Machine:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "switch_interval": sys.getswitchinterval(),
         "asynctask": asynctask.__version__,
+        "commit": _commit(),
         "peers": dict(_native() if is_core else _packages()),
         "garbage_collector": "collected before each measurement, off during it",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _commit() -> str | None:
+    command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=NATIVE.parent)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return run.stdout.strip()
 
 
 def _cpu() -> str:

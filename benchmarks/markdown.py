@@ -16,15 +16,26 @@ from benchmarks.headlines import (
 )
 from benchmarks.report import (
     cells,
+    counts,
     missed_target,
     number,
     on_what,
     rounds,
+    said_of,
     span,
     versions,
     with_micro,
 )
 from benchmarks.results import CORE, python_minor, rows_with_targets
+from benchmarks.verdicts import (
+    MISSED,
+    NOISY,
+    NOT_SHARED,
+    NOT_TOLD,
+    OPEN,
+    is_noisy,
+    noisy_rounds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -77,7 +88,7 @@ def sections(
         "summary": _summary(shown),
         "headlines": with_micro(_headlines(modules, cores, names)),
         "missed": with_micro(_missed(shown)),
-        "plots": _plots(drawn),
+        "plots": with_micro(_plots(drawn, shown if names is NAMES else ())),
         "tables": with_micro("\n\n".join(_tables(one) for one in (*shown, *_others(found, shown)))),
     }
 
@@ -100,8 +111,8 @@ def _machine(found: Sequence[Results]) -> str:
         "- Noise, as half of what the rounds of a figure span:",
         *(
             f"  - {name}: ±{level.median:.0%} for the median figure, ±{level.most:.0%} for nine "
-            f"of ten; {noisy} rounds were noisy"
-            for name, level, noisy in levels
+            f"of ten; {noisy} rounds were noisy{_consequence(one)}"
+            for one, (name, level, noisy) in zip(found, levels, strict=True)
         ),
     ]
     return "\n".join(lines)
@@ -109,18 +120,25 @@ def _machine(found: Sequence[Results]) -> str:
 
 def _noisy(results: Results) -> str:
     """Say how many rounds found the machine busy with something else."""
-    workloads = results["workloads"]
-    noisy = sum(workload["noisy_rounds"] for workload in workloads)
-    return f"{noisy} of {sum(workload['rounds'] for workload in workloads)}"
+    noisy, rounds = noisy_rounds(results)
+    return f"{noisy} of {rounds}"
+
+
+def _consequence(results: Results) -> str:
+    return ", so that it has no verdicts" if is_noisy(results) else ""
 
 
 def _summary(found: Sequence[Results]) -> str:
-    """Say in a sentence where it was measured, how noisy that was, and how many targets are met."""
-    verdicts = [(label(one), [row["met"] for _, row in rows_with_targets(one)]) for one in found]
-    met = "; ".join(f"{sum(map(bool, held))} of {len(held)} on {name}" for name, held in verdicts)
-    levels = _each(f"±{noise(one).median:.0%}" for one in found)
+    """Say where it was measured, how noisy that was, and what became of the targets."""
     where = _each(on_what(one["machine"]) for one in found)
-    return f"{where}. Noise of the median figure: {levels}. Targets met: {met}."
+    runs = [
+        f"{label(one)}: ±{level.median:.0%} for the median figure, ±{level.most:.0%} for nine of "
+        f"ten, {_noisy(one)} rounds noisy; {counts(one)}"
+        for one, level in ((one, noise(one)) for one in found)
+    ]
+    return f"{where}. Noise, as half of what the rounds of a figure span, and targets:\n\n" + (
+        "\n".join(f"- {run}." for run in runs)
+    )
 
 
 def _each(texts: Iterable[str], between: str = "; ") -> str:
@@ -157,12 +175,12 @@ def _headlines(modules: Sequence[Results], cores: Sequence[Results], names: Cont
 def _headline_lines(found: Sequence[Results], names: Container[str]) -> list[list[str]]:
     # The newest Python first, for it may have targets that older ones have not.
     newest = [one for results in reversed(found) for one in headlines(results) if one.id in names]
-    keys: dict[tuple[str, str], Headline] = {}
+    keys: dict[tuple[str, int, str], Headline] = {}
     for one in newest:
-        keys.setdefault((one.id, one.metric), one)
+        keys.setdefault(one.key, one)
     lines = []
     for key, last in sorted(keys.items(), key=lambda item: by_number(item[0][0])):
-        every = [headline(results, *key) for results in found]
+        every = [headline(results, key) for results in found]
         lines.append(
             [
                 last.id,
@@ -186,7 +204,11 @@ def _ahead(headline: Headline) -> str:
         return "no peer"
     name = f"`{headline.best['case']}`"
     if headline.ratio is None:
-        return f"{number(_value(headline.best), headline.digits)}: {name}"
+        nothing = "".join(
+            f"; {number(_value(row), headline.digits)}: a control that does nothing"
+            for row in headline.controls
+        )
+        return f"{number(_value(headline.best), headline.digits)}: {name}{nothing}"
     return f"**{_times(headline.ratio, headline.best['rounds_used'])}** {name}"
 
 
@@ -206,8 +228,10 @@ def _targets(headline: Headline) -> str:
 
 def _met(every: Sequence[Headline | None]) -> str:
     """Say for each Python whether all targets are met, and once if they agree."""
-    verdicts = [None if one is None else one.is_met for one in every]
-    words = ["no target" if met is None else "yes" if met else "**no**" for met in verdicts]
+    said = [None if one is None else one.verdict for one in every]
+    words = [
+        "no target" if word is None else f"**{word}**" if word == MISSED else word for word in said
+    ]
     return words[0] if len(set(words)) == 1 else ", ".join(words)
 
 
@@ -215,16 +239,29 @@ def _missed(found: Sequence[Results]) -> str:
     """List every target that is missed, and every comparison that is lost."""
     lines = []
     for results in found:
-        held = list(rows_with_targets(results))
-        missed = [missed_target(*pair) for pair in held if not pair[1]["met"]]
-        lines.append(
-            f"- **{label(results)}**: {len(held) - len(missed)} of {len(held)} targets met"
-            + (", and missed:" if missed else ".")
-        )
-        lines.extend(f"  - {one}" for one in missed)
+        lines.append(f"- **{label(results)}**: {counts(results)}.")
+        for word, reason, what in (
+            (MISSED, None, "missed"),
+            (OPEN, NOISY, "open, for the run was noisy, and missed in it"),
+            (OPEN, NOT_SHARED, "open, for the run before says otherwise"),
+            (OPEN, NOT_TOLD, "open, for a control that does nothing misses it as well"),
+        ):
+            those = [
+                missed_target(workload, row)
+                for workload, row in rows_with_targets(results)
+                if said_of(row) == word
+                and row.get("reason") == reason
+                and not (reason == NOISY and row["met"])
+            ]
+            if those:
+                lines.append(f"  - {what}:")
+                lines.extend(f"    - {one}" for one in those)
         lost = list(_lost(results))
         if lost:
-            lines.append("  - a peer is ahead in:")
+            lines.append(
+                "  - a peer is ahead in (~: not in every round; !: the peer comes early; without a "
+                "ratio: the peer's figure and ours):"
+            )
             lines.extend(f"    - {one}" for one in lost)
         for name, reason in results["failed"].items():
             lines.append(f"  - failed, and without figures: {name}: {reason}")
@@ -232,20 +269,48 @@ def _missed(found: Sequence[Results]) -> str:
 
 
 def _lost(results: Results) -> Iterable[str]:
-    """Find where a peer does better, by more than what the rounds span."""
+    """Find where a peer does better, in whatever it is measured, by however little."""
     for workload in results["workloads"]:
-        for row in workload["rows"]:
-            ratio = row["ratio"]
-            if ratio is not None and ratio["max"] < 1:
-                times = _times(ratio, row["rounds_used"])
+        for rows in by_metric(workload).values():
+            ours = next((row for row in rows if row["ours"]), None)
+            for row in rows:
+                if ours is None or row["ours"] or row["is_control"] or not _is_ahead(row, ours):
+                    continue
+                ratio = row["ratio"]
+                marks = "!" if row.get("is_early") else ""
+                if ratio is not None:
+                    marks += "~" if ratio["max"] >= 1 else ""
+                    text = _times(ratio, row["rounds_used"])
+                else:
+                    figures = (number(_value(one), row["digits"]) for one in (row, ours))
+                    text = " : ".join(figures)
                 yield (
                     f"{workload['id']} {workload['title']}: "
-                    f"{row['metric_title']}, {row['case']}: {times}"
+                    f"{row['metric_title']}, {row['case']}: {text}{' ' if marks else ''}{marks}"
                 )
 
 
-def _plots(drawn: Sequence[str]) -> str:
+def _is_ahead(peer: RowResult, ours: RowResult) -> bool:
+    if peer["ratio"] is not None:
+        return peer["ratio"]["value"] < 1
+    if peer["is_more_better"]:
+        return _value(peer) > _value(ours)
+    return _value(peer) < _value(ours)
+
+
+def _plots(drawn: Sequence[str], found: Sequence[Results]) -> str:
     lines = []
+    absent = [
+        f"{one.id} {one.title} ({label(results)})"
+        for results in found
+        for one in headlines(results)
+        if one.ratio is None
+    ]
+    if absent:
+        lines.append(
+            "The first has no bar for what has no ratio to a peer: "
+            f"{_each(absent, '; ')}. Their figures are in the tables."
+        )
     for path in drawn:
         stem = path.rpartition("/")[2].removesuffix(".png")
         kind = next((kind for kind in PLOTS if stem.startswith(kind)), stem)

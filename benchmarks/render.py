@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import markdown, plots, results
+from benchmarks import markdown, plots, results, verdicts
 from benchmarks.headlines import IN_README, NAMES, compare, label, noise
 from benchmarks.report import number, span
 
@@ -48,11 +48,20 @@ def parse() -> argparse.Namespace:
 def publish(found: Sequence[Results], folder: Path) -> None:
     """Make these results the published ones."""
     results.PUBLISHED.mkdir(exist_ok=True)
+    before = {results.file_name(one): one for one in results.read_all(results.PUBLISHED)}
+    replaced = [
+        before[name]
+        for name, one in ((results.file_name(one), one) for one in found)
+        if name in before and before[name]["machine"]["date"] != one["machine"]["date"]
+    ]
+    if replaced:
+        verdicts.write(results.BEFORE, replaced)
     for one in found:
         path = folder / results.file_name(one)
         if path.parent != results.PUBLISHED:
             shutil.copyfile(path, results.PUBLISHED / path.name)
     everything = results.read_all(results.PUBLISHED)
+    verdicts.judge(everything, verdicts.read(results.BEFORE))
     drawn = plots.draw_all(plots.for_drawing(everything), DOCS / "plots")
     for document, shown, names in (
         (DOCS / "benchmarks.md", drawn, NAMES),
@@ -70,6 +79,7 @@ def _for_readme(drawn: Sequence[Path]) -> list[Path]:
 
 def write_beside(found: Sequence[Results], folder: Path) -> Path:
     """Write the tables and plots of a run into its own folder."""
+    verdicts.judge(found)
     drawn = plots.draw_all(plots.for_drawing(found), folder / "plots")
     parts = markdown.sections(found, [str(path.relative_to(folder)) for path in drawn])
     path = folder / "benchmarks.md"

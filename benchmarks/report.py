@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from benchmarks.results import rows_with_targets
+from benchmarks.verdicts import MET, MISSED, OPEN, is_noisy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,7 +91,8 @@ def cells(row: RowResult) -> list[str]:
         ratio = [f"{number(row['ratio']['value'], 1)} x", span(row["ratio"], 1)]
     if not is_span:
         figure[1] = ratio[1] = ""
-    met = "" if row["met"] is None else "yes" if row["met"] else "NO"
+    word = said_of(row)
+    met = "NO" if word == MISSED else word or ""
     return [*figure, *ratio, row["target"] or "", met]
 
 
@@ -118,14 +120,30 @@ def span(interval: Interval, digits: int) -> str:
 
 def verdict(results: Results) -> str:
     """Say how many targets are met, and which are not."""
-    held = list(rows_with_targets(results))
-    missed = [(workload, row) for workload, row in held if not row["met"]]
-    text = f"{len(held) - len(missed)} of {len(held)} targets met"
-    for workload, row in missed:
-        text += f"\nmissed: {missed_target(workload, row)}"
+    text = counts(results)
+    for workload, row in rows_with_targets(results):
+        if said_of(row) == MISSED:
+            text += f"\nmissed: {missed_target(workload, row)}"
     for name, reason in results["failed"].items():
         text += f"\nFAILED: {name}: {reason}"
     return text
+
+
+def said_of(row: RowResult) -> str | None:
+    """Say whether a target is met, missed or open; ``None`` without one."""
+    if row["met"] is None:
+        return None
+    return row.get("verdict", MET if row["met"] else MISSED)
+
+
+def counts(results: Results) -> str:
+    """Say how many targets are met, missed and open."""
+    said = [said_of(row) for _, row in rows_with_targets(results)]
+    met = sum(row["met"] is True for _, row in rows_with_targets(results))
+    if is_noisy(results):
+        return f"all {len(said)} targets open, for the run was noisy; it met {met} of them"
+    text = f"{said.count(MET)} of {len(said)} targets met, {said.count(MISSED)} missed"
+    return text + (f", {said.count(OPEN)} open" if OPEN in said else "")
 
 
 def missed_target(workload: WorkloadResult, row: RowResult) -> str:

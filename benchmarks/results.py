@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "benchmarks" / "results"
+BEFORE = PUBLISHED / "before" / "verdicts.json"
+"""What the runs that were published before found of their targets."""
 LOCAL = PUBLISHED / "local"
 """Where a run is saved; nothing there is in the repository."""
 
@@ -56,6 +58,13 @@ class RowResult(TypedDict):
     rounds_used: int
     target: str | None
     met: bool | None
+    """Whether the figure meets the target; what may be said of it is in `verdict`."""
+    each: NotRequired[list[float]]
+    """The figures of the rounds that were used, in their order: ratios are made of these."""
+    verdict: NotRequired[str]
+    reason: NotRequired[str | None]
+    """Why the verdict is open. These three are `verdicts.judge`'s, and in no file."""
+    is_early: NotRequired[bool]
     quantiles: NotRequired[Quantiles]
 
 
@@ -132,6 +141,7 @@ def _row(row: Row) -> RowResult:
         "rounds_used": row.rounds,
         "target": None if bound is None else _target(row.case.ours, *bound),
         "met": row.met,
+        "each": [rounded(value) for value in row.each],
     }
     if metric.is_drawn:
         made["quantiles"] = quantiles(row.observed)

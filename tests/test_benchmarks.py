@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from benchmarks import harness, headlines, markdown, report, results
+from benchmarks import harness, headlines, markdown, report, results, verdicts
 from benchmarks.harness import Case, Metric, Runner, Workload, percentile
 
 ROOT = Path(__file__).parent.parent
@@ -228,6 +228,140 @@ def test_what_is_between_markers_is_replaced_and_nothing_else(tmp_path):
     assert path.read_text() == (
         "by hand\n<!-- benchmarks:one -->\nnew\n<!-- end -->\nby hand as well\n"
     )
+
+
+def judged(found, before=None):
+    """Judge a run, and give what is said of its first target."""
+    verdicts.judge([found], before)
+    row = found["workloads"][0]["rows"][0]
+    return row["verdict"], row["reason"]
+
+
+@pytest.mark.parametrize(("noisy", "verdict"), [(1, "yes"), (2, "open")])
+def test_a_run_with_more_than_a_third_of_its_rounds_noisy_has_no_verdicts(noisy, verdict):
+    """One of three is a verdict; with two every target is open, and the page says why."""
+    found = published((10, 10, 10), (50, 50, 50))
+    found["workloads"][0]["noisy_rounds"] = noisy
+    assert judged(found)[0] == verdict
+    summary = markdown.sections([found], [])["summary"]
+    assert f"{noisy} of 3 rounds noisy" in summary
+    assert ("1 targets open, for the run was noisy" in summary) == (verdict == "open")
+    assert f"| {verdict} |" in markdown.sections([found], [])["headlines"]
+
+
+@pytest.mark.parametrize("ours", [10, 30])
+def test_a_verdict_that_the_run_before_does_not_share_is_open(ours):
+    """Met then and missed now, or the other way round: nobody knows."""
+    found = published((ours,) * 3, (50, 50, 50))
+    then = published((40 - ours,) * 3, (50, 50, 50))
+    before = {results.file_name(found): verdicts.verdicts(then)}
+    assert judged(found, before) == (verdicts.OPEN, verdicts.NOT_SHARED)
+    before = {results.file_name(found): verdicts.verdicts(found)}
+    assert judged(found, before)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("of_nothing", "reason"), [((99, 96, 99), "control"), ((98, 99, 98), None)]
+)
+def test_a_target_that_doing_nothing_misses_is_open(of_nothing, reason):
+    """A measure that cannot tell has no verdict, and the control's figure is shown."""
+    speed = Metric("ns", "%", at_least=97, compared=False)
+    found = run(
+        workload(
+            Case("ours", ns(100, 100, 100), ours=True),
+            Case("theirs", ns(90, 90, 90)),
+            Case("nothing: what is there", ns(*of_nothing), is_control=True),
+            metric=speed,
+        )
+    )
+    assert judged(found)[1] == (verdicts.NOT_TOLD if reason else None)
+    assert "a control that does nothing" in markdown.sections([found], [])["headlines"]
+
+
+def test_who_is_early_on_one_python_is_the_best_peer_on_none():
+    """A timer that does not wait is no faster, whatever its median is elsewhere."""
+    late, early = Metric("ns", "p50"), Metric("early", "early runs", at_most=0, compared=False)
+
+    def lateness(count):
+        contestants = [
+            Case("ours", turns({"ns": 50, "early": 0}), ours=True),
+            Case("hasty", turns({"ns": 20, "early": count})),
+            Case("patient", turns({"ns": 90, "early": 0})),
+        ]
+        return run(Workload("P7", "late", [late, early], contestants, 1))
+
+    both = [lateness(0), lateness(3)]
+    verdicts.judge(both)
+    for found in both:
+        best = headlines.headline(found, ("P7", 0, "ns")).best
+        assert best["case"] == "patient"
+
+
+def test_every_comparison_that_a_peer_wins_is_listed():
+    """Also by a hair, in some rounds only, or in what is not compared by ratios."""
+    found = run(
+        workload(
+            Case("ours", ns(10, 10, 10), ours=True),
+            Case("close", ns(9, 9, 11)),
+            Case("behind", ns(20, 20, 20)),
+            metric=TIME,
+        ),
+        workload(
+            Case("ours", ns(70), ours=True),
+            Case("rival", ns(98)),
+            Case("slower", ns(40)),
+            metric=Metric("ns", "% of alone", at_least=40, compared=False),
+            rounds=1,
+        ),
+    )
+    verdicts.judge([found])
+    missed = markdown.sections([found], [])["missed"]
+    assert "close: 0.90 x (0.90 - 1.1) ~" in missed
+    assert "rival: 98 : 70" in missed
+    assert "behind" not in missed
+    assert "slower" not in missed
+
+
+def test_idle_comes_before_back_to_back_and_both_are_shown():
+    """Of a name that is shown whole no workload is left out, and their order is the workloads'."""
+    metric = Metric("ns", "p50", digits=1)
+    found = run(
+        *(
+            Workload("P2", title, [metric], [Case("ours", ns(1), ours=True)], 1)
+            for title in ("1 ms apart", "back to back")
+        )
+    )
+    assert [one.workload for one in headlines.headlines(found)] == ["1 ms apart", "back to back"]
+
+
+def test_a_reader_can_derive_the_ratios():
+    """The figures of the rounds are in the file, and so is the commit that was measured."""
+    found = published((10, 20, 40), (100, 100, 100))
+    ours, theirs = found["workloads"][0]["rows"]
+    ratios = sorted(b / a for a, b in zip(ours["each"], theirs["each"], strict=True))
+    assert theirs["ratio"] == {"value": ratios[1], "min": ratios[0], "max": ratios[2]}
+    assert "commit" in found["machine"]
+
+
+def test_what_is_published_keeps_the_verdicts_that_it_replaces(tmp_path):
+    """The run before is what the next one is held against."""
+    found = published((10, 10, 10), (50, 50, 50))
+    path = tmp_path / "verdicts.json"
+    assert verdicts.read(path) == {}
+    verdicts.write(path, [found])
+    assert verdicts.read(path) == {results.file_name(found): {"P1 | post | ns | ours": True}}
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/benchmarks.md"])
+def test_what_is_published_is_what_the_rules_say(document):
+    """The tables of the documents are those of the published results, judged."""
+    found = results.read_all(results.PUBLISHED)
+    verdicts.judge(found, verdicts.read(results.BEFORE))
+    names = headlines.NAMES if document != "README.md" else headlines.IN_README
+    parts = markdown.sections(found, [], names)
+    for match in markdown.MARKED.finditer((ROOT / document).read_text()):
+        if match["name"] != "plots":
+            assert match["old"].strip() == parts[match["name"]].strip(), match["name"]
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/benchmarks.md"])

@@ -213,7 +213,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
         ),
         Workload(
             "P12",
-            f"the same, {run_too:,} at once, and they run",
+            f"posts while {run_too:,} timers come due at once, and they run",
             metrics(None),
             [
                 Case("post_task", lambda: run(run_too), ours=True),

@@ -33,8 +33,6 @@ class Contestant:
         word: What that program calls it.
         ours: Whether it is ours.
         is_wheel: Whether it does what our wheel does, so that we are to be ahead of it.
-        only_queues: Whether its call leaves the insertion itself to another thread, so that there
-            is a ratio and no target.
         most: The most timers it can be given before the first are due.
     """
 
@@ -43,7 +41,6 @@ class Contestant:
     word: str
     ours: bool = False
     is_wheel: bool = False
-    only_queues: bool = False
     most: int = 10 * MILLION
 
 
@@ -62,7 +59,6 @@ SERVICES = (
         RUST,
         "hash-wheel-thread",
         is_wheel=True,
-        only_queues=True,
     ),
     Contestant("Go: time.AfterFunc", GO, "AfterFunc"),
     Contestant("Go: go-timewheel, 5 ms", GO, "go-timewheel", is_wheel=True, most=MILLION),
@@ -72,7 +68,6 @@ SERVICES = (
         JVM,
         "HashedWheelTimer",
         is_wheel=True,
-        only_queues=True,
     ),
     Contestant("Java: ScheduledThreadPoolExecutor", JVM, "ScheduledThreadPoolExecutor"),
 )
@@ -92,8 +87,7 @@ RUNTIMES = (
 SHARED = (
     "the call reads the clock, may come from any thread, and will have a closure run; Netty and "
     "hierarchical_hash_wheel_timer only put it in a queue; that their thread inserts it later is "
-    "not in their figure: they have a ratio, and no target; of tokio it is a boxed Sleep and its "
-    "first poll; removeOnCancel is on; "
+    "not in their figure; of tokio it is a boxed Sleep and its first poll; removeOnCancel is on; "
 )
 
 
@@ -106,7 +100,7 @@ def _cases(
             one.name,
             functools.partial(run, one),
             ours=one.ours,
-            at_least=dict.fromkeys(ahead if one.is_wheel and not one.only_queues else (), 1.0),
+            at_least=dict.fromkeys(ahead if one.is_wheel else (), 1.0),
             skip=one.program.missing,
         )
         for one in contestants
@@ -138,8 +132,8 @@ def _inserts(scale: Scale) -> Iterable[Workload]:
 
     keys = [f"{pending}" for pending in sizes]
     for title, contestants, most, note in (
-        ("insert into a container", CONTAINERS, 45, "used by one thread, deadlines given"),
         ("insert by the call of a program", SERVICES, None, SHARED + RUNTIMES),
+        ("insert into a container", CONTAINERS, 45, "used by one thread, deadlines given"),
     ):
         yield Workload(
             "P4",
@@ -163,8 +157,8 @@ def _churn(scale: Scale) -> Iterable[Workload]:
         return {order: values[0] for order, values in answer.items()}
 
     for title, contestants, fifo, random, note in (
-        ("a container", CONTAINERS, 60, 130, "used by one thread; a heap cannot cancel"),
         ("the calls of a program", SERVICES, None, None, SHARED + RUNTIMES),
+        ("a container", CONTAINERS, 60, 130, "used by one thread; a heap cannot cancel"),
     ):
         yield Workload(
             "P5",
@@ -214,8 +208,8 @@ def _memory(scale: Scale) -> Iterable[Workload]:
     # Of the other its queue would be measured, in whatever state.
     services = [one for one in SERVICES if one.program is RUST and "thread" not in one.word]
     for title, contestants, most in (
-        ("in a container", CONTAINERS, 64),
         ("of a program, with their closures or wakers", services, None),
+        ("in a container", CONTAINERS, 64),
     ):
         yield Workload(
             "P10",
@@ -251,7 +245,7 @@ def _bursts(scale: Scale) -> Iterable[Workload]:
     )
     yield Workload(
         "P12",
-        f"core: the same, {count:,} at once, and they run",
+        f"core: posts while {count:,} timers come due at once, and they run",
         [
             *metrics(None),
             Metric("ns", "until all have run, ns each", digits=1),

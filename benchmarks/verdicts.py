@@ -1,0 +1,122 @@
+"""What may be said of a target: met, missed, or open; and which peers are none where time counts.
+
+The rules are the same for every Python, and know nothing of who is ahead:
+
+- A run in which more than a third of the rounds were noisy has no verdicts: all are open.
+- A verdict that the run before, `results.BEFORE`, does not share is open.
+- A target that a control which does nothing misses as well, in any round, cannot be told: it is
+  open.
+- A peer that runs anything early, on any Python, is not the best peer of that name: a timer that
+  does not wait is no faster.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from benchmarks.results import file_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from benchmarks.results import Results, RowResult, WorkloadResult
+
+MET, MISSED, OPEN = "yes", "no", "open"
+NOISY = "the run was noisy"
+NOT_SHARED = "the run before says otherwise"
+NOT_TOLD = "the control that does nothing misses it"
+EARLY = "early"
+"""The metric that counts early runs."""
+NOTHING = "nothing"
+"""How the name of a control begins that does nothing."""
+
+
+def judge(found: Sequence[Results], before: Mapping[str, Mapping[str, bool]] | None = None) -> None:
+    """Write into each row what may be said of its target, and whether the contestant is early.
+
+    Args:
+        found: Runs that are shown together.
+        before: What `verdicts` gave of the runs before, by the names of their files.
+    """
+    early = {
+        (workload["id"], row["case"])
+        for results in found
+        for workload in results["workloads"]
+        for row in workload["rows"]
+        if row["metric"] == EARLY and row["figure"]["value"] > 0 and not row["ours"]
+    }
+    for results in found:
+        then = (before or {}).get(file_name(results), {})
+        for workload in results["workloads"]:
+            for row in workload["rows"]:
+                row["is_early"] = (workload["id"], row["case"]) in early
+                if row["met"] is None:
+                    continue
+                reason = None
+                if is_noisy(results):
+                    reason = NOISY
+                elif then.get(_key(workload, row), row["met"]) != row["met"]:
+                    reason = NOT_SHARED
+                elif _is_missed_by_nothing(workload, row):
+                    reason = NOT_TOLD
+                row["verdict"] = OPEN if reason else MET if row["met"] else MISSED
+                row["reason"] = reason
+
+
+def noisy_rounds(results: Results) -> tuple[int, int]:
+    """Give how many rounds found the machine busy with something else, and how many there were."""
+    workloads = results["workloads"]
+    return (
+        sum(workload["noisy_rounds"] for workload in workloads),
+        sum(workload["rounds"] for workload in workloads),
+    )
+
+
+def is_noisy(results: Results) -> bool:
+    """Whether a run says nothing of targets."""
+    noisy, rounds = noisy_rounds(results)
+    return noisy * 3 > rounds
+
+
+def _key(workload: WorkloadResult, row: RowResult) -> str:
+    return " | ".join((workload["id"], workload["title"], row["metric"], row["case"]))
+
+
+def _is_missed_by_nothing(workload: WorkloadResult, row: RowResult) -> bool:
+    """Whether a control that does nothing misses our target in one of its rounds."""
+    if not row["ours"] or row["target"] is None:
+        return False
+    sign, _, bound = row["target"].partition(" ")
+    for control in workload["rows"]:
+        is_nothing = control["is_control"] and control["case"].startswith(NOTHING)
+        if is_nothing and control["metric"] == row["metric"]:
+            figure = control["figure"]
+            if figure["max"] > float(bound) if sign == "<=" else figure["min"] < float(bound):
+                return True
+    return False
+
+
+def verdicts(results: Results) -> dict[str, bool]:
+    """Give what a run found of each target, to hold the next run against."""
+    return {
+        _key(workload, row): row["met"]
+        for workload in results["workloads"]
+        for row in workload["rows"]
+        if row["met"] is not None
+    }
+
+
+def read(path: Path) -> dict[str, dict[str, bool]]:
+    """Read the verdicts of the runs before, if there are any."""
+    if not path.exists():
+        return {}
+    before: dict[str, dict[str, bool]] = json.loads(path.read_text(encoding="utf-8"))
+    return before
+
+
+def write(path: Path, replaced: Iterable[Results]) -> None:
+    """Keep the verdicts of runs that are about to be replaced."""
+    before = read(path) | {file_name(results): verdicts(results) for results in replaced}
+    path.write_text(json.dumps(before, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
