@@ -93,8 +93,9 @@ if {"shutdown" not in wait and "exit" not in wait and "with pool" not in wait}:
     assert pool.submit(lambda: 1).result(20) == 1
     assert full.submit(lambda: 2).result(20) == 2
     assert asynctask.post_task(lambda: 3, DelayTask(0.001)).result(20) == 3
-assert pool.wait_and_exit(20)
-assert full.wait_and_exit(20)
+for ended in (pool, full):
+    ended.wait_and_exit(20)  # False where it cancels what the wait was for
+    assert ended.stats()[1:4] == (0, 0, 0)
 print(took)
 """
     )
