@@ -55,9 +55,25 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path, make_pool):
+def make_shop(tmp_path, make_pool):
+    """Make the shop, whose pool has the defaults but for the options given."""
+    shops = []
+
+    def make(**options):
+        shops.append(Shop(f"sqlite:///{tmp_path}/shop.db", make_pool(2, **options)))
+        return shops[-1]
+
+    yield make
+    for shop in shops:
+        # Whoever still holds a session, a failure's traceback for one, gives no connection back.
+        for connection in shop.connections:
+            connection.close()
+
+
+@pytest.fixture
+def shop(make_shop):
     """Give the shop; its pool has the defaults."""
-    return Shop(f"sqlite:///{tmp_path}/shop.db", make_pool(2))
+    return make_shop()
 
 
 def open_sessions(shop):
@@ -94,18 +110,15 @@ def test_a_task_with_an_application_context_of_its_own(shop):
     assert [client.get("/rows").json for _ in range(10)] == [[]] * 10
 
 
-def test_propagation_is_what_would_share_the_session(tmp_path, make_pool):
+def test_propagation_is_what_would_share_the_session(make_shop):
     """With `propagate_context=True` the task's session is registered as the request's, for ever."""
-    shop = Shop(f"sqlite:///{tmp_path}/shop.db", make_pool(2, propagate_context=True))
+    shop = make_shop(propagate_context=True)
     shop.app.test_client().get("/post")
     shop.is_over.set()
     assert isinstance(shop.tasks[0].exception(20), LookupError)
     _, taken = open_sessions(shop)
     assert taken == 1
     shop.db.session.registry.registry.clear()
-    # Whoever still holds the session, the failure's traceback for one, gives none of them back.
-    for connection in shop.connections:
-        connection.close()
 
 
 def test_what_asgiref_keeps_is_not_shared(make_pool):
