@@ -51,7 +51,7 @@ except ImportError:  # the group `test` of pyproject.toml has it; a Python may b
 else:
     UNITS = ("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")
     NUMPY = [np.timedelta64(1, unit) for unit in UNITS]
-    NUMPY += [np.timedelta64("NaT", "s"), np.timedelta64(1), np.datetime64(1, "s")]
+    NUMPY += [np.timedelta64("NaT", "s"), np.datetime64(1, "s")]
     NUMPY += [np.bool_(True), np.bool_(False), np.complex128(1), np.str_("1")]
     NUMPY += [np.array(1, "m8[ns]"), np.array(True), Scalar("m")]
 
