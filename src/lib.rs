@@ -28,6 +28,7 @@
 //! | [`pool`]      | workers, queue, wake-ups, growth, shutdown                                    |
 //! | [`series`]    | when an interval task runs next; pure arithmetic                              |
 //! | [`task`]      | the state machine of one task, cancel, waiters                                |
+//! | [`ticks`]     | gives each tick of a series out once                                          |
 //! | [`engine`]    | brings them together; for whoever embeds the core                             |
 //! | [`scheduler`] | the facade for Rust users                                                     |
 //! | [`clock`]     | the system's two clocks, and one that is moved by hand                        |
@@ -72,6 +73,7 @@ pub mod scheduler;
 pub mod series;
 pub mod sync;
 pub mod task;
+pub mod ticks;
 pub mod timer;
 pub mod wheel;
 

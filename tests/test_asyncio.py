@@ -1306,7 +1306,7 @@ def test_async_ticker(run):
             if len(seen) == 3:
                 ticker.stop()
         assert seen == sorted(set(seen))
-        assert len(seen) == 3
+        assert len(seen) in {3, 4}  # the next tick may have been before the stop
 
     run(main())
 

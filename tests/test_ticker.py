@@ -1,6 +1,9 @@
 """Tickers: a tick for each turn of a loop."""
 
 import asyncio
+import gc
+import itertools
+import sys
 import threading
 import time
 
@@ -103,17 +106,157 @@ def test_a_jump_is_caught_up_or_not(tick, clock, until):
     assert next(catching) == 5
 
 
-def test_two_loops_share_a_ticker(tick, clock):
-    """A tick is had once, whoever takes it."""
-    ticks = tick(1, missed="catch_up", max_runs=100)
-    clock.advance(100)
-    seen = []
-    threads = [threading.Thread(target=lambda: seen.extend(ticks)) for _ in range(2)]
+@pytest.fixture
+def switching():
+    """Have threads switch as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("switching")
+@pytest.mark.parametrize("missed", ["catch_up", "skip"])
+def test_two_loops_share_a_ticker(tick, clock, until, missed):
+    """Of loops that wait for the same tick one gets it, and the others the next."""
+    ticks = tick(1, missed=missed, max_runs=200)
+    seen = [[], [], []]
+    threads = [threading.Thread(target=lambda own=own: own.extend(ticks)) for own in seen]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 201):
+        clock.advance(1)
+        until(lambda number=number: ticks._ticks.given >= number)
+    for thread in threads:
+        thread.join(20)
+    assert sorted(itertools.chain(*seen)) == list(range(1, 201))
+    assert all(own == sorted(own) for own in seen)
+
+
+@pytest.mark.usefixtures("switching")
+@pytest.mark.parametrize("missed", ["catch_up", "skip"])
+def test_ticks_that_have_been_are_shared_too(tick, clock, missed):
+    """However many loops take what a stall has left, each tick is had once."""
+    ticks = tick(1, missed=missed, max_runs=3000)
+    clock.advance(3000)
+    barrier, seen = threading.Barrier(4), [[] for _ in range(4)]
+
+    def loop(own):
+        barrier.wait(20)
+        own.extend(ticks)
+
+    threads = [threading.Thread(target=loop, args=(own,)) for own in seen]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert sorted(set(seen)) == list(range(1, 101))
+    had = sorted(itertools.chain(*seen))
+    assert had == (list(range(1, 3001)) if missed == "catch_up" else [3000])
+    assert all(own == sorted(own) for own in seen)
+
+
+def test_loops_of_two_kinds_share_a_ticker(tick, clock, until):
+    """Coroutines of one loop, and those of another, and threads share ticks as well."""
+    ticks = tick(1, missed="catch_up", max_runs=100)
+    seen = [[] for _ in range(5)]
+
+    async def loop(own):
+        async for number in ticks:
+            own.append(number)
+
+    async def both(one, other):
+        await asyncio.gather(loop(one), loop(other))
+
+    threads = [
+        threading.Thread(target=lambda: asyncio.run(both(*seen[:2]))),
+        threading.Thread(target=lambda: asyncio.run(both(*seen[2:4]))),
+        threading.Thread(target=lambda: seen[4].extend(ticks)),
+    ]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 101):
+        clock.advance(1)
+        until(lambda number=number: ticks._ticks.given >= number)
+    for thread in threads:
+        thread.join(20)
+    assert sorted(itertools.chain(*seen)) == list(range(1, 101))
+    assert all(own == sorted(own) for own in seen)
+
+
+def test_a_ticker_that_nobody_has_ends(tick, timed, until):
+    """A ticker stops ticking with its last reference."""
+    ticks = tick(1)
+    series = ticks._task
+    assert timed.stats().pending_timers == 1
+    del ticks
+    gc.collect()
+    until(series.cancelled)
+    assert timed.stats().pending_timers == 0
+
+
+@pytest.mark.usefixtures("default_pool")
+def test_a_loop_that_is_left_leaves_no_ticks():
+    """After `break`, or an exception, nothing goes on ticking; the one in use does."""
+    kept = asynctask.ticker(0.001)
+
+    async def loop():
+        async for _ in asynctask.ticker(0.001):
+            break
+
+    for _ in range(10):
+        for _ in asynctask.ticker(0.001):
+            break
+        asyncio.run(loop())
+    with pytest.raises(LookupError):
+        for _ in asynctask.ticker(0.001):
+            raise LookupError
+    gc.collect()
+    stats = asynctask.get_async_task().stats()
+    assert stats.cancelled == 21
+    assert next(kept) < next(kept)
+    kept.stop()
+
+
+def test_a_ticker_that_could_not_be_made_says_nothing_more(tick):
+    """What a refused ticker leaves is gone without a word."""
+    with pytest.raises(ValueError, match="interval"):
+        tick(0)
+    gc.collect()
+
+
+@pytest.mark.parametrize("how", ["stop", "shutdown", "cancel"])
+def test_the_end_wakes_a_coroutine_that_waits(timed, clock, how):
+    """A coroutine that waits for a tick far away is told when there will be none."""
+    ticks = Ticker(1000, pool=timed)
+
+    async def main():
+        seen = asyncio.ensure_future(loop())
+        await asyncio.sleep(0.01)
+        assert not seen.done()
+        {"stop": ticks.stop, "shutdown": timed.shutdown, "cancel": ticks._task.cancel}[how]()
+        assert await asyncio.wait_for(seen, 20) == []
+
+    async def loop():
+        return [number async for number in ticks]
+
+    ticks._is_by_hand = False  # as on the system's clock: it sleeps until the tick
+    asyncio.run(main())
+
+
+def test_a_coroutine_that_waits_hears_of_a_clock_that_is_moved(tick, clock):
+    """`async for` follows the clock of the ticker's pool."""
+    ticks = tick(1000)
+
+    async def main():
+        waiting = asyncio.ensure_future(anext(ticks))
+        await asyncio.sleep(0.01)
+        clock.jump(999)
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        clock.jump(1)
+        assert await asyncio.wait_for(waiting, 20) == 1
+
+    asyncio.run(main())
 
 
 def test_shutdown_ends_a_ticker(tick, timed):

@@ -38,6 +38,7 @@ __all__ = [
     "ManualClock",
     "PoolBase",
     "TaskBase",
+    "Ticks",
     "_after_fork_in_child",
     "_after_fork_in_parent",
     "_before_fork",
@@ -374,6 +375,13 @@ class IntervalWithDelayTask(IntervalTask):
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
+
+@final
+class Ticks:
+    def __new__(cls, one_by_one: bool) -> Ticks: ...
+    def take(self, task: TaskBase[Any]) -> int | None: ...
+    @property
+    def given(self) -> int: ...
 
 @final
 class ManualClock:

@@ -351,6 +351,9 @@ class TaskGroup(Generic[T]):
                 task.exception()
 
     async def __aenter__(self) -> TaskGroup[T]:
+        from asynctask._loops import running_loop  # noqa: PLC0415  # whoever awaits has asyncio
+
+        running_loop("`async with` a group", "group.wait")
         return self
 
     async def __aexit__(

@@ -21,6 +21,7 @@ from asynctask._executors import on_executor
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from contextvars import Context
     from types import ModuleType
 
     from asynctask import AsyncTask
@@ -30,6 +31,7 @@ __all__ = [
     "after_fork_in_child",
     "cooperative_gevent",
     "end_child",
+    "forget_async_library",
     "is_coroutine_function",
     "is_on_loop",
     "is_plain_class",
@@ -124,6 +126,20 @@ def runs_on_loops() -> list[AsyncTask[Any]]:
     from asynctask import _loops  # noqa: PLC0415  # as above
 
     return _loops.runs()
+
+
+def forget_async_library(context: Context, is_loop: bool) -> None:
+    """Take out of a poster's *context* which kind of loop the poster runs under.
+
+    Programs built on anyio ask sniffio, which finds it there. On a worker there is no loop, and on
+    one of asyncio's it is asyncio.
+    """
+    variable = getattr(sys.modules["sniffio"], "current_async_library_cvar", None)
+    if variable is None:  # it is being imported
+        return
+    library = context.get(variable)
+    if library is not None and not (is_loop and library == "asyncio"):
+        context.run(variable.set, None)
 
 
 class _Waiters(list[Any]):

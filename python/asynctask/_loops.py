@@ -194,7 +194,9 @@ def on_loop(loop: asyncio.AbstractEventLoop | None) -> _OnLoop:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             message = (
-                "callback is a coroutine function: post it from a running event loop, or pass loop="
+                "callback is a coroutine function: post it from a running event loop, or pass "
+                "loop=; under trio post "
+                "`functools.partial(trio.from_thread.run, callback, trio_token=token)`"
             )
             raise TypeError(message) from None
     elif not isinstance(loop, asyncio.AbstractEventLoop):
@@ -259,9 +261,26 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+def running_loop(what: str, blocking: str) -> asyncio.AbstractEventLoop:
+    """Give the running loop that *what* needs.
+
+    Where there is none, under trio for one, the error says how to wait there: by *blocking*, what
+    a thread would call, in a thread.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        message = (
+            f"no running event loop of asyncio, which {what} needs; under trio wait in a thread: "
+            f"`await trio.to_thread.run_sync({blocking})`, or "
+            f"`await anyio.to_thread.run_sync({blocking})` under both"
+        )
+        raise RuntimeError(message) from None
+
+
 async def finish(task: AsyncTask[Any]) -> None:
     """Wait until *task* is over; cancelling the wait cancels a task that has not started."""
-    loop = asyncio.get_running_loop()
+    loop = running_loop("`await task`", "task.result")
     waiter = loop.create_future()
     # The coroutine holds the waiter. The task must not: through it, it would hold the loop.
     task.add_done_callback(functools.partial(_wake, weakref.ref(waiter)))
@@ -270,6 +289,36 @@ async def finish(task: AsyncTask[Any]) -> None:
     except asyncio.CancelledError:
         task.cancel()
         raise
+
+
+class Sleepers:
+    """Coroutines that sleep until the next tick of a series, or until it is over."""
+
+    def __init__(self, series: AsyncTask[None]) -> None:
+        self._series = weakref.ref(series)
+        # By weak references, as in `finish`. The set is added to, taken from and copied, each of
+        # which is atomic.
+        self._waiters: set[weakref.ref[asyncio.Future[None]]] = set()
+        series.add_done_callback(self._wake)
+
+    def _wake(self, series: AsyncTask[None]) -> None:
+        for reference in self._waiters.copy():
+            _wake(reference, series)
+
+    async def sleep(self, delay: float) -> None:
+        """Sleep for *delay* by the loop's own clock, or until the series is over."""
+        loop = running_loop("`async for` over a ticker", "next, ticker")
+        waiter = loop.create_future()
+        reference = weakref.ref(waiter)
+        self._waiters.add(reference)
+        timer = loop.call_later(delay, _set, waiter)
+        try:
+            series = self._series()
+            if series is not None and not series.done():  # if it is, nobody may come to wake
+                await waiter
+        finally:
+            timer.cancel()
+            self._waiters.discard(reference)
 
 
 def _wake(reference: weakref.ref[asyncio.Future[None]], _task: AsyncTask[Any]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from asynctask._asynctask import IntervalTask, get_async_task
+from asynctask._asynctask import IntervalTask, Ticks, get_async_task
 
 if TYPE_CHECKING:
+    from asynctask._loops import Sleepers
     from asynctask._pool import AsyncTaskPool
     from asynctask._types import Duration
 
 __all__ = ["Ticker", "ticker"]
+
+GLANCE = 0.001
+"""How often a coroutine looks at a clock that is moved by hand: no timer of its loop knows it."""
 
 
 class Ticker:
@@ -19,58 +24,72 @@ class Ticker:
 
     No worker and no GIL are spent on a tick that nobody waits for. A loop that is slower
     than the ticks gets the latest one and skips the others, or gets them all one by one
-    with ``missed="catch_up"``. Thread-safe; two loops over one ticker share its ticks.
+    with ``missed="catch_up"``. Thread-safe: several loops over one ticker, ``for`` and
+    ``async for``, share its ticks, each of which goes to one of them. The ticks end when
+    nobody refers to the ticker any more, as after a loop that was left by ``break``.
     """
 
     def __init__(
         self, interval: Duration, *, pool: AsyncTaskPool | None = None, **keywords: Any
     ) -> None:
         option = IntervalTask(interval, **keywords)
-        self._catches_up = option.missed == "catch_up"
-        self._task = (pool or get_async_task())._post_ticks(option)
-        self._seen = 0
+        pool = pool or get_async_task()
+        self._ticks = Ticks(option.missed == "catch_up")
+        self._is_by_hand = pool._deadline(0).is_by_hand
+        self._sleepers: Sleepers | None = None
+        self._task = pool._post_ticks(option)
+
+    def __del__(self) -> None:
+        task = getattr(self, "_task", None)
+        if task is not None:  # there is none if the constructor has raised
+            task.stop()
 
     def __repr__(self) -> str:
         state = "over" if self._task.done() else "ticking"
         ticks = self._task.called_times()
         name = f"{type(self).__module__}.{type(self).__qualname__}"
-        return f"<{name} at {id(self):#x}: {state}, {ticks} ticks, {self._seen} seen>"
+        return f"<{name} at {id(self):#x}: {state}, {ticks} ticks, {self._ticks.given} seen>"
 
     def __iter__(self) -> Ticker:
         return self
 
     def __next__(self) -> int:
         """Wait for the next tick and give its number, the first being 1."""
-        wanted = self._seen + 1
-        task = self._task
-        if task.called_times() < wanted:
-            if task.done():
+        while True:
+            is_over = self._task.done()  # before the look: what has been is had
+            tick = self._ticks.take(self._task)
+            if tick is not None:
+                return tick
+            if is_over:
                 raise StopIteration
             # The end of the series also ends the wait.
-            try:
-                task.wait_for_finished_count(wanted)
-            except CancelledError:
-                raise StopIteration from None
-        self._seen = wanted if self._catches_up else max(wanted, task.called_times())
-        return self._seen
+            with contextlib.suppress(CancelledError):
+                self._task.wait_for_finished_count(self._ticks.given + 1)
 
     def __aiter__(self) -> Ticker:
         return self
 
     async def __anext__(self) -> int:
         """Like `__next__`, for ``async for``: the loop's own timer wakes it."""
-        import asyncio  # noqa: PLC0415  # for the sake of programs without it
-
-        wanted = self._seen + 1
-        task = self._task
-        while task.called_times() < wanted:
-            if task.done():
+        while True:
+            is_over = self._task.done()
+            tick = self._ticks.take(self._task)
+            if tick is not None:
+                return tick
+            if is_over:
                 raise StopAsyncIteration
+            if self._sleepers is None:
+                from asynctask._loops import Sleepers  # noqa: PLC0415  # whoever awaits has asyncio
+
+                self._sleepers = Sleepers(self._task)
             # The loop may round to its own clock, so look again. A tick that is due has a
             # moment between leaving the wheel and being counted.
-            await asyncio.sleep(task._remaining() or 0)
-        self._seen = wanted if self._catches_up else max(wanted, task.called_times())
-        return self._seen
+            await self._sleepers.sleep(self._left())
+
+    def _left(self) -> float:
+        """Give the time that the loop sleeps until it looks again."""
+        left = self._task._remaining() or 0
+        return min(left, GLANCE) if self._is_by_hand else left
 
     def stop(self) -> None:
         """End the ticks, and every loop over them."""

@@ -165,6 +165,21 @@ impl Hooks {
         callback::call_method(Self::ask(py)?, intern!(py, "runs_on_loops"), ())?.extract()
     }
 
+    /// Takes out of a poster's context which kind of loop the poster runs under: that does not go for
+    /// a worker, nor for another loop.
+    pub(super) fn forget_async_library(context: &Bound<'_, PyAny>, is_loop: bool) -> PyResult<()> {
+        let py = context.py();
+        if !Self::get(py)?
+            .modules
+            .bind(py)
+            .contains(intern!(py, "sniffio"))?
+        {
+            return Ok(());
+        }
+        let name = intern!(py, "forget_async_library");
+        callback::call_method(Self::ask(py)?, name, (context, is_loop)).map(drop)
+    }
+
     /// A list for a task's `_waiters`.
     pub(super) fn new_waiters(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
         let waiters = callback::call_method(Self::ask(py)?, intern!(py, "new_waiters"), ())?;

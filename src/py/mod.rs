@@ -48,6 +48,7 @@ mod runner;
 mod stack;
 mod task;
 mod testing;
+mod ticks;
 
 /// The extension module: a table of contents.
 #[pyo3::pymodule(gil_used = false)]
@@ -85,4 +86,6 @@ mod _asynctask {
         module.add("PoolBase", py.get_type::<super::pool::PoolBase>())?;
         module.add("TaskBase", py.get_type::<super::task::TaskBase>())
     }
+    #[pymodule_export]
+    use super::ticks::Ticks;
 }

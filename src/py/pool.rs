@@ -374,11 +374,14 @@ impl Contents {
             // As with `asyncio.create_task`; and an executor's threads have contexts of their own.
             Some(place) => place.event_loop.is_some(),
         };
-        if inherits {
-            callback::capture_context(py)
-        } else {
-            Ok(None)
+        if !inherits {
+            return Ok(None);
         }
+        let context = callback::capture_context(py)?;
+        if let Some(context) = &context {
+            Hooks::forget_async_library(context.bind(py), place.is_some())?;
+        }
+        Ok(context)
     }
 
     /// Closes the pool and waits; what is left at `deadline` is cancelled.
