@@ -50,6 +50,10 @@ class Ticker:
         name = f"{type(self).__module__}.{type(self).__qualname__}"
         return f"<{name} at {id(self):#x}: {state}, {ticks} ticks, {self._ticks.given} seen>"
 
+    def __reduce__(self) -> Any:
+        """Refused, always, as by the task that ticks."""
+        return self._task.__reduce__()
+
     def __iter__(self) -> Ticker:
         return self
 
