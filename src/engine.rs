@@ -140,6 +140,9 @@ pub enum Outcome<V, F> {
     Value(V),
     /// It failed.
     Failure(F),
+    /// It failed, and so would every further run, for there is no place left to run in; that ends the
+    /// task.
+    Gone(F),
     /// It was cancelled where it ran; that ends the task.
     Cancelled,
     /// It is going on elsewhere. Whoever runs it there calls [`complete`], once.
@@ -1190,13 +1193,18 @@ fn settle<J: Job>(
     outcome: Outcome<J::Value, J::Failure>,
     wakes: &mut Wakes,
 ) {
+    let is_series = job.task().view().is_series();
     let result = match outcome {
         Outcome::Value(value) => Ok(value),
         Outcome::Failure(failure) => Err(failure),
+        Outcome::Gone(failure) => {
+            let is_stopped = is_series && job.task().is_stopped();
+            return end(&job, token, Err(failure), is_stopped, wakes);
+        }
         Outcome::Cancelled => return end_as(&job, token, None, Ending::Cancelled, wakes),
         Outcome::Elsewhere => unreachable!("a run that goes on has not ended"),
     };
-    if job.task().view().is_series() {
+    if is_series {
         end_series_run(job, token, result, wakes);
     } else {
         end(&job, token, result, false, wakes);

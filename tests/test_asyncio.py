@@ -10,6 +10,7 @@ import logging
 import queue
 import sys
 import threading
+import traceback as tb
 import weakref
 from unittest.mock import AsyncMock, MagicMock, create_autospec
 
@@ -917,6 +918,145 @@ def test_a_series_goes_on_after_a_failing_coroutine(run, pool, caplog):
     ]
 
 
+@pytest.mark.parametrize("on_error", ["continue", "stop"])
+@pytest.mark.parametrize("how", ["what it awaits", "its asyncio task"])
+def test_a_run_of_a_series_that_somebody_else_cancels(run, pool, caplog, how, on_error):
+    """It is a failing run: logged with its place, and `on_error` says what comes next."""
+
+    async def main():
+        runs = []
+        awaited = asyncio.get_running_loop().create_future()
+        awaited.cancel()
+
+        async def beat():
+            runs.append(1)
+            if how == "what it awaits":
+                await awaited
+            asyncio.current_task().cancel()
+            await asyncio.sleep(PATIENCE)
+
+        series = pool.post_task(beat, IntervalTask(0.001, on_error=on_error), name="beat")
+        if on_error == "stop":
+            await eventually(series.done)
+            assert isinstance(series.exception(), asyncio.CancelledError)
+            assert not series.cancelled()
+            return 1
+        await eventually(lambda: len(caplog.records) >= 3)
+        assert not series.done()
+        series.stop()
+        await eventually(series.done)
+        assert series.cancelled()
+        return len(runs)
+
+    logged = run(main())
+    assert [record.getMessage() for record in caplog.records] == [
+        "exception in a run of task 'beat'"
+    ] * logged
+    for record in caplog.records:
+        kind, _, traceback = record.exc_info
+        assert kind is asyncio.CancelledError
+        names = [frame.name for frame in tb.extract_tb(traceback)]
+        assert "beat" in names
+        assert "end" not in names
+
+
+def test_the_error_of_a_cancelled_run_holds_no_handle(run, pool, gone):
+    """A series that ended with it goes by reference count."""
+
+    async def main():
+        async def beat():
+            asyncio.current_task().cancel()
+            await asyncio.sleep(PATIENCE)
+
+        series = pool.post_task(beat, IntervalTask(0.001, on_error="stop"))
+        await eventually(series.done)
+        series.exception()
+        return weakref.ref(series)
+
+    gc.collect()
+    gc.disable()
+    try:
+        reference = run(main())
+        assert gone(reference)
+    finally:
+        gc.enable()
+
+
+def test_a_series_that_its_handle_has_cancelled_logs_nothing(run, pool, caplog):
+    """`cancel` is what the run is cancelled by, though it takes the loop a moment."""
+
+    async def main():
+        started = asyncio.Event()
+
+        async def beat():
+            started.set()
+            try:
+                await asyncio.sleep(PATIENCE)
+            finally:
+                await asyncio.sleep(0)
+
+        series = pool.post_task(beat, IntervalTask(0.001))
+        await started.wait()
+        assert series.cancel()
+        await eventually(series.done)
+        assert series.cancelled()
+
+    run(main())
+    assert caplog.records == []
+
+
+def test_cancelling_twice_says_the_same(run, pool):
+    """Also between the end of the coroutine and that of its handle."""
+
+    async def main():
+        started = asyncio.Event()
+        told = []
+
+        async def wait():
+            started.set()
+            try:
+                await asyncio.sleep(PATIENCE)
+            finally:
+                me = asyncio.current_task()
+                asyncio.get_running_loop().call_soon(
+                    lambda: told.append((me.done(), task.cancel()))
+                )
+
+        task = pool.submit(wait)
+        await started.wait()
+        assert task.cancel()
+        await eventually(task.done)
+        assert told == [(True, True)]
+        assert task.cancelled()
+
+    run(main())
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, ValueError, GeneratorExit])
+def test_a_marked_function_that_raises_when_it_is_called(run, pool, error):
+    """What is called on the loop and gives no coroutine ends its handle, whatever it raises."""
+
+    def call():
+        raise error("when called")
+
+    call._is_coroutine = asyncio.coroutines._is_coroutine
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)  # a `BaseException` goes on its way
+        task = pool.submit(call)
+        await eventually(task.done)
+        if error is asyncio.CancelledError:
+            assert task.cancelled()
+        else:
+            assert isinstance(task.exception(), error)
+        assert pool.stats().running_elsewhere == 0
+
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(call)
+    run(main())
+
+
 def test_a_coroutine_that_has_ended_is_not_kept(run, pool):
     """What a coroutine returned goes with its handle, though its loop runs on."""
 
@@ -1060,6 +1200,89 @@ def test_a_loop_that_is_closed_before_the_task_is_due(new_loop, make_pool, clock
     for task in (later, series, pool.post_task(coroutine, loop=loop)):
         with pytest.raises(RuntimeError, match="Event loop is closed"):
             task.result(20)
+
+
+@pytest.mark.parametrize("collected", [False, True])
+def test_a_series_whose_loop_is_closed(new_loop, make_pool, clock, caplog, collected):
+    """It ends as failed, and says so once; its ticks add up."""
+    pool = make_pool(1, clock=clock)
+    loop = new_loop()
+
+    async def beat():
+        pass
+
+    series = pool.post_task(beat, IntervalTask(1), loop=loop, name="beat")
+    loop.close()
+    if collected:
+        reference = weakref.ref(loop)
+        del loop
+        gc.collect()
+        assert reference() is None, "a series keeps its loop alive"
+    clock.advance(5)
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        series.result(20)
+    clock.advance(5)
+    assert [record.getMessage() for record in caplog.records] == [
+        "exception in a run of task 'beat'"
+    ]
+    stats = pool.stats()
+    assert (series.called_times(), stats.skipped_runs, stats.missed_runs) == (1, 0, 0)
+    assert (stats.failed, stats.pending_timers, stats.running_elsewhere) == (1, 0, 0)
+
+
+def test_a_loop_that_refuses_a_run(new_loop, make_pool, clock, caplog):
+    """Whatever else goes wrong there is a failing run, and the series goes on."""
+    pool = make_pool(1, clock=clock)
+    plain = new_loop()
+
+    class Stubborn(type(plain)):
+        is_stubborn = True
+
+        def call_soon_threadsafe(self, *args, **keywords):
+            if self.is_stubborn:
+                raise RuntimeError("by hand")
+            return super().call_soon_threadsafe(*args, **keywords)
+
+    plain.close()
+    loop = Stubborn()
+
+    runs = []
+
+    async def beat():
+        runs.append(1)
+
+    series = pool.post_task(beat, IntervalTask(1), loop=loop)
+    clock.advance(2)
+    series.wait_for_finished_count(2, 20)
+    assert (series.done(), len(caplog.records)) == (False, 2)
+    loop.is_stubborn = False  # what it has refused does not come back
+    clock.jump(1)
+    while series.called_times() < 3:
+        loop.run_until_complete(asyncio.sleep(0.001))
+    assert (series.done(), len(caplog.records), runs) == (False, 2, [1])
+    series.cancel()
+    loop.close()
+
+
+def test_a_loop_that_is_closed_under_the_run_of_a_series(new_loop, one, caplog):
+    """When the loop is gone, the series ends as failed, and says so once."""
+    loop = new_loop()
+    started = []
+
+    async def beat(loop):
+        started.append(asyncio.current_task())
+        await loop.create_future()
+
+    series = one.post_task(beat, IntervalTask(0.001), args=(weakref.proxy(loop),), loop=loop)
+    while not started:
+        loop.run_until_complete(asyncio.sleep(0.001))
+    started.pop()._log_destroy_pending = False
+    loop.close()
+    del loop
+    gc.collect()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        series.result(PATIENCE)
+    assert [record.name for record in caplog.records] == ["asynctask"]
 
 
 def test_a_loop_that_is_gone_before_the_task_is_due(new_loop, make_pool, clock):

@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 
+import asynctask
 import pytest
 from asynctask import AsyncTaskPool, DelayTask, IntervalTask
 
@@ -44,6 +45,12 @@ class ByHand(cf.Executor):
         future, fn, args, kwargs = self.submitted.get(timeout=20)
         assert future.set_running_or_notify_cancel()
         return future, lambda: fn(*args, **kwargs)
+
+
+@pytest.fixture
+def one(make_pool):
+    """Give a pool of one worker."""
+    return make_pool(1)
 
 
 @pytest.fixture
@@ -202,6 +209,322 @@ def test_cancelling_a_series_whose_run_is_queued_there(timed, clock, by_hand):
     assert series.cancelled()
 
 
+@pytest.mark.parametrize("on_error", ["continue", "stop"])
+def test_a_run_of_a_series_that_somebody_else_cancels(timed, clock, by_hand, caplog, on_error):
+    """To a series it is a failing run: it is logged, and `on_error` says what comes next."""
+    option = IntervalTask(1, on_error=on_error)
+    series = timed.post_task(int, option, executor=by_hand, name="beat")
+    for runs in (1, 2):
+        clock.jump(1)
+        future, *_ = by_hand.submitted.get(timeout=20)
+        future.cancel()
+        series.wait_for_finished_count(runs, 20)
+        if on_error == "stop":
+            break
+        assert not series.done()
+    assert [record.getMessage() for record in caplog.records] == [
+        "exception in a run of task 'beat'"
+    ] * runs
+    assert all(isinstance(record.exc_info[1], cf.CancelledError) for record in caplog.records)
+    if on_error == "stop":
+        assert isinstance(series.exception(20), cf.CancelledError)
+        assert not series.cancelled()
+
+
+class GatedSubmit(ByHand):
+    """An executor whose `submit` says that it has been entered, and waits to be let through."""
+
+    def __init__(self, gate, *, begins=False, refuses=False):
+        super().__init__()
+        self.gate = gate
+        self.begins = begins
+        self.refuses = refuses
+
+    def submit(self, fn, /, *args, **kwargs):
+        """Wait at the gate."""
+        self.gate()
+        if self.refuses:
+            raise RuntimeError("refused by hand")
+        future = super().submit(fn, *args, **kwargs)
+        if self.begins:
+            assert future.set_running_or_notify_cancel()
+        return future
+
+
+def test_cancel_while_submit_is_under_way(one, gate, until):
+    """The task is cancelled at once, and what `submit` gives afterwards is cancelled too."""
+    executor = GatedSubmit(gate)
+    called = []
+    task = one.post_task(int, executor=executor)
+    task.add_done_callback(called.append)
+    gate.wait()
+    assert task.running()
+    assert task.cancel()
+    assert (task.cancelled(), task.running(), called) == (True, False, [task])
+    assert task.cancel()
+    with pytest.raises(cf.CancelledError):
+        task.result(0)
+    assert one.stats().running_elsewhere == 0
+    gate.open()
+    future, *_ = executor.submitted.get(timeout=20)
+    until(future.cancelled)
+    one.submit(int).result(20)  # the worker is through
+    assert (called, one.stats().cancelled) == ([task], 1)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_cancel_before_a_submit_that_begins_the_run(one, gate, caplog, fails):
+    """What such a run returns is nobody's; that it failed is logged."""
+    executor = GatedSubmit(gate, begins=True)
+    task = one.post_task(int, executor=executor, name="begun")
+    gate.wait()
+    assert task.cancel()
+    gate.open()
+    future, *_ = executor.submitted.get(timeout=20)
+    one.submit(int).result(20)
+    if fails:
+        future.set_exception(ValueError("after all"))
+    else:
+        future.set_result(1)
+    assert task.cancelled()
+    assert [record.getMessage() for record in caplog.records] == [
+        "exception in a run of task 'begun'"
+    ] * fails
+
+
+def test_cancel_before_a_submit_that_refuses(one, gate, caplog):
+    """The task is cancelled, and once only."""
+    task = one.post_task(int, executor=GatedSubmit(gate, refuses=True))
+    gate.wait()
+    assert task.cancel()
+    gate.open()
+    one.submit(int).result(20)
+    assert task.cancelled()
+    assert (one.stats().cancelled, one.stats().failed, caplog.records) == (1, 0, [])
+
+
+def test_cancelling_a_series_while_submit_is_under_way(make_pool, clock, gate, until):
+    """The series ends with that run, which is cancelled when `submit` has given it."""
+    executor = GatedSubmit(gate)
+    series = make_pool(1, clock=clock).post_task(int, IntervalTask(1), executor=executor)
+    clock.jump(1)
+    gate.wait()
+    assert series.cancel()
+    assert not series.done()
+    gate.open()
+    future, *_ = executor.submitted.get(timeout=20)
+    until(series.done)
+    assert future.cancelled()
+    assert series.cancelled()
+
+
+def test_an_executor_that_runs_callbacks_in_submit(pool):
+    """There the callback is running: `cancel` says no, its result stands, and it cannot wait."""
+
+    class OnTheSpot(cf.Executor):
+        def submit(self, fn, /, *args, **kwargs):
+            future = cf.Future()
+            future.set_running_or_notify_cancel()
+            future.set_result(fn(*args, **kwargs))
+            return future
+
+    posted = queue.Queue()
+
+    def callback():
+        task = posted.get(timeout=20)
+        with pytest.raises(RuntimeError, match="wait for itself"):
+            task.result()
+        return task.cancel()
+
+    task = pool.post_task(callback, executor=OnTheSpot())
+    posted.put(task)
+    assert task.result(20) is False
+    assert not task.cancelled()
+
+
+# A series whose executor takes nothing any more.
+
+
+def initializer_that_fails():
+    """Fail."""
+    raise LookupError("of the initializer")
+
+
+def fail_a_worker(executor):
+    """Have the executor find out that it is broken."""
+    with pytest.raises(cf.BrokenExecutor):
+        executor.submit(int).result(20)
+
+
+def kill_a_worker(executor):
+    """Have a process of the executor die."""
+    with pytest.raises(cf.BrokenExecutor):
+        executor.submit(os._exit, 3).result(PATIENCE)
+
+
+class SaysSo(ByHand):
+    """An executor that says nothing of itself but what `submit` raises."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def submit(self, fn, /, *args, **kwargs):
+        """Refuse."""
+        raise self.error
+
+
+@contextlib.contextmanager
+def process_pool():
+    """Make a process pool of the standard library."""
+    context = multiprocessing.get_context("spawn")
+    with cf.ProcessPoolExecutor(2, mp_context=context) as executor:
+        yield executor
+
+
+@contextlib.contextmanager
+def loky_pool():
+    """Make loky's."""
+    loky = pytest.importorskip("loky", reason=GROUP)
+    executor = loky.get_reusable_executor(max_workers=2, timeout=PATIENCE)
+    yield executor
+    executor.shutdown(wait=True, kill_workers=True)
+
+
+AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
+
+ENDS = {
+    "threads": (lambda: cf.ThreadPoolExecutor(1), lambda executor: executor.shutdown()),
+    "processes": (process_pool, lambda executor: executor.shutdown()),
+    "ours": (lambda: AsyncTaskPool(1), lambda executor: executor.shutdown()),
+    "broken threads": (
+        lambda: cf.ThreadPoolExecutor(1, initializer=initializer_that_fails),
+        fail_a_worker,
+    ),
+    "ours, broken": (lambda: AsyncTaskPool(1, initializer=initializer_that_fails), fail_a_worker),
+    "another": (lambda: SaysSo(RuntimeError(AFTER_SHUTDOWN)), lambda _: None),
+    "another, broken": (lambda: SaysSo(cf.BrokenExecutor("by hand")), lambda _: None),
+    "at the program's end": (
+        lambda: SaysSo(RuntimeError(AFTER_SHUTDOWN.replace("after", "after interpreter"))),
+        lambda _: None,
+    ),
+}
+
+
+OTHER_PROCESSES = {
+    "loky": (loky_pool, lambda executor: executor.shutdown()),
+    "processes that die": (process_pool, kill_a_worker),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # processes and threads together are others' to warn of
+@pytest.mark.parametrize(
+    "kind", [*ENDS, pytest.param("loky", marks=pytest.mark.slow), "processes that die"]
+)
+@pytest.mark.parametrize("max_runs", [None, 1])
+def test_a_series_whose_executor_is_gone(timed, clock, caplog, kind, max_runs):
+    """It ends as failed, and says so once; its ticks add up, and the pool goes on."""
+    make, end = (ENDS | OTHER_PROCESSES)[kind]
+    option = IntervalTask(1, max_runs=max_runs)
+    with make() as executor:
+        series = timed.post_task(int, option, executor=executor, name="beat")
+        end(executor)
+        caplog.clear()
+        clock.advance(5)
+        assert isinstance(series.exception(20), RuntimeError)
+        clock.advance(5)
+    assert not series.cancelled()
+    assert [record.getMessage() for record in caplog.records] == [
+        "exception in a run of task 'beat'"
+    ]
+    stats = timed.stats()
+    assert (stats.failed, stats.pending_timers, stats.running_elsewhere) == (1, 0, 0)
+    assert (series.called_times(), stats.skipped_runs, stats.missed_runs) == (1, 0, 0)
+    assert timed.submit(abs, -1).result(20) == 1
+
+
+def executor_of_busy_threads(error):
+    """Make a `ThreadPoolExecutor` whose `submit` raises."""
+
+    class Busy(cf.ThreadPoolExecutor):
+        def submit(self, fn, /, *args, **kwargs):
+            raise error
+
+    return Busy(1)
+
+
+NO_ENDS = {
+    "another error": lambda: SaysSo(OSError("too many open files")),
+    "busy": lambda: SaysSo(RuntimeError("can't start new thread")),
+    "no thread": lambda: SaysSo(asynctask.BrokenPool("cannot start a thread: by hand")),
+    "full": lambda: SaysSo(asynctask.QueueFull("by hand")),
+    "what another one says": lambda: executor_of_busy_threads(RuntimeError(AFTER_SHUTDOWN)),
+    "another one is broken": lambda: executor_of_busy_threads(cf.BrokenExecutor("by hand")),
+}
+
+
+@pytest.mark.parametrize("kind", NO_ENDS)
+def test_a_series_whose_executor_refuses_a_run(timed, clock, caplog, kind):
+    """That is one failing run: it is logged, and the series goes on."""
+    with NO_ENDS[kind]() as executor:
+        series = timed.post_task(int, IntervalTask(1), executor=executor)
+        clock.advance(3)
+        series.wait_for_finished_count(3, 20)
+        assert (series.done(), len(caplog.records)) == (False, 3)
+        series.cancel()
+
+
+def test_a_series_whose_executor_is_full(timed, clock, make_pool, make_gate, caplog):
+    """A run that finds no room there fails, and later ones find it."""
+    busy, queued = make_gate(), make_gate()
+    full = make_pool(1, queue_size=1, on_full="raise")
+    full.submit(busy)
+    busy.wait()
+    full.submit(queued)
+    series = timed.post_task(int, IntervalTask(1), executor=full)
+    clock.advance(2)
+    series.wait_for_finished_count(2, 20)
+    assert (series.done(), len(caplog.records)) == (False, 2)
+    busy.open()
+    queued.wait()  # there is room
+    clock.jump(1)
+    queued.open()
+    series.wait_for_finished_count(3, 20)
+    assert (series.done(), len(caplog.records)) == (False, 2)
+    series.cancel()
+
+
+def test_a_shutdown_that_cancels_the_run_of_a_series(timed, clock, gate, caplog):
+    """The series ends with it, as failed, and says so once."""
+    with cf.ThreadPoolExecutor(1) as executor:
+        executor.submit(gate)
+        gate.wait()
+        series = timed.post_task(int, IntervalTask(1), executor=executor)
+        clock.jump(1)
+        while not executor._work_queue.qsize():
+            time.sleep(0.001)
+        executor.shutdown(wait=False, cancel_futures=True)
+        assert isinstance(series.exception(20), cf.CancelledError)
+        gate.open()
+    assert not series.cancelled()
+    assert len(caplog.records) == 1
+
+
+def test_a_shutdown_lets_the_run_of_a_series_end(timed, clock, gate, caplog):
+    """What is running there ends as it would have, and the next run is the one that fails."""
+    with cf.ThreadPoolExecutor(1) as executor:
+        series = timed.post_task(gate, IntervalTask(1), executor=executor)
+        clock.jump(1)
+        gate.wait()
+        executor.shutdown(wait=False)
+        gate.open()
+        series.wait_for_finished_count(1, 20)
+        assert (series.done(), caplog.records) == (False, [])
+        clock.advance(1)
+        assert isinstance(series.exception(20), RuntimeError)
+    assert len(caplog.records) == 1
+
+
 def test_shutdown_waits_for_what_was_handed_over(make_pool, by_hand):
     """`shutdown` returns when the runs have come back, `wait_and_exit` when the time is up."""
     pool = make_pool(1)
@@ -308,23 +631,6 @@ def test_a_task_that_is_awaited(make_pool):
 
 
 # Real executors of other processes.
-
-
-@contextlib.contextmanager
-def process_pool():
-    """Make a process pool of the standard library."""
-    context = multiprocessing.get_context("spawn")
-    with cf.ProcessPoolExecutor(2, mp_context=context) as executor:
-        yield executor
-
-
-@contextlib.contextmanager
-def loky_pool():
-    """Make loky's."""
-    loky = pytest.importorskip("loky", reason=GROUP)
-    executor = loky.get_reusable_executor(max_workers=2, timeout=PATIENCE)
-    yield executor
-    executor.shutdown(wait=True, kill_workers=True)
 
 
 @contextlib.contextmanager

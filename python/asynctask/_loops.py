@@ -72,7 +72,7 @@ class Bridge:
         """Have the loop call *item* soon; from any thread.
 
         Raises:
-            RuntimeError: The loop is closed.
+            RuntimeError: The loop is closed. Whatever is raised, the item has not been taken.
         """
         if self._loop.is_closed():
             raise RuntimeError(CLOSED)
@@ -80,7 +80,15 @@ class Bridge:
         if not self._armed:
             self._armed = True
             # In a context of its own: what runs there must not keep that of whoever is first.
-            self._loop.call_soon_threadsafe(self._drain, context=Context())
+            try:
+                self._loop.call_soon_threadsafe(self._drain, context=Context())
+            except BaseException:
+                self._armed = False
+                try:
+                    self._items.remove(item)
+                except ValueError:
+                    return  # it was taken meanwhile: the loop has it
+                raise
 
     def _drain(self) -> None:
         self._armed = False
@@ -117,14 +125,24 @@ class Bridge:
         kwargs: dict[str, Any] | None,
         context: Context | None,
     ) -> None:
+        if not task._is_wanted():
+            self._open.discard(task)
+            task._complete_cancelled(asyncio.CancelledError())
+            return
         context = Context() if context is None else context
         try:
             coroutine = context.run(callback, *args, **(kwargs or {}))
             run = self._loop.create_task(coroutine, name=task.name, context=context)
-        except Exception as error:  # noqa: BLE001  # the task's, whatever it is
+        except asyncio.CancelledError as error:
+            self._open.discard(task)
+            task._complete_cancelled(error)
+            return
+        except BaseException as error:
             self._open.discard(task)
             task._fail(error)
-            return
+            if isinstance(error, Exception):
+                return
+            raise  # as asyncio's own tasks do
         self._runs[run] = task
         run.add_done_callback(functools.partial(self._end, task))
         if not task._set_remote(_Remote(self._loop, run)):
@@ -133,14 +151,14 @@ class Bridge:
     def _end(self, task: AsyncTask[Any], run: asyncio.Future[Any]) -> None:
         self._runs.pop(run, None)
         self._open.discard(task)
-        end(task, run)
+        end(task, run, asyncio.CancelledError)
 
 
 def _abandon(tasks: weakref.WeakSet[AsyncTask[Any]]) -> None:
     """Tell who waits for what a loop has left behind."""
     for task in list(tasks):
         with contextlib.suppress(InvalidStateError):  # it has ended in this moment
-            task._fail(RuntimeError(CLOSED))
+            task._fail(RuntimeError(CLOSED), True)  # it is gone for good
 
 
 class _OnLoop:
@@ -157,6 +175,11 @@ class _OnLoop:
             raise RuntimeError(CLOSED)
         bridge_of(loop).start(*call)
 
+    def is_gone(self, _error: BaseException) -> bool:
+        """Tell whether there will never be a run there again."""
+        loop = self._loop()
+        return loop is None or loop.is_closed()
+
 
 class _Remote:
     """Cancels a run that is going on a loop, from any thread."""
@@ -167,8 +190,10 @@ class _Remote:
 
     def cancel(self) -> bool:
         loop, run = self._loop(), self._run()
-        if loop is None or run is None or run.done():
+        if loop is None or run is None:
             return False
+        if run.done():
+            return run.cancelled()  # and the handle is about to be
         try:
             bridge_of(loop).call(run.cancel)
         except RuntimeError:

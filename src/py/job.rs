@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -47,17 +48,37 @@ pub(super) fn current(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
     Some(unsafe { Bound::from_borrowed_ptr(py, current).cast_into_unchecked() })
 }
 
+/// Marks the task as one whose callback this thread is in, or may be: another executor's `submit` can
+/// run it on the spot.
+struct InRun(*mut ffi::PyObject);
+
+impl InRun {
+    fn enter(task: &Bound<'_, TaskBase>) -> Self {
+        IN_RUN.with_borrow_mut(|in_run| in_run.push(task.as_ptr()));
+        Self(task.as_ptr())
+    }
+}
+
+impl Drop for InRun {
+    fn drop(&mut self) {
+        IN_RUN.with_borrow_mut(|in_run| {
+            if let Some(place) = in_run.iter().rposition(|&task| task == self.0) {
+                in_run.remove(place);
+            }
+        });
+    }
+}
+
 /// The task whose callback waits while another one's runs; made current again on drop.
 struct Outer {
-    own: *mut ffi::PyObject,
+    own: InRun,
     outer: *mut ffi::PyObject,
 }
 
 impl Outer {
     fn enter(task: &Bound<'_, TaskBase>) -> Self {
-        IN_RUN.with_borrow_mut(|in_run| in_run.push(task.as_ptr()));
         Self {
-            own: task.as_ptr(),
+            own: InRun::enter(task),
             outer: CURRENT.replace(task.as_ptr()),
         }
     }
@@ -65,13 +86,8 @@ impl Outer {
 
 impl Drop for Outer {
     fn drop(&mut self) {
-        IN_RUN.with_borrow_mut(|in_run| {
-            if let Some(place) = in_run.iter().rposition(|&task| task == self.own) {
-                in_run.remove(place);
-            }
-        });
         // Greenlets end in any order. Then who was the outer one may be gone, and nobody is current.
-        let is_innermost = CURRENT.get() == self.own;
+        let is_innermost = CURRENT.get() == self.own.0;
         CURRENT.set(if is_innermost {
             self.outer
         } else {
@@ -231,9 +247,17 @@ impl PyJob {
     /// Starts a run that goes on elsewhere. The callback of a series stays with the task meanwhile.
     fn call_elsewhere(&self, py: Python<'_>) -> Outcome<Kept, PyErr> {
         let task = self.0.bind(py);
+        let starter = {
+            let body = lock(&self.base().body);
+            let place = body.extras.as_ref().and_then(|it| it.place.as_ref());
+            place.map(|place| Kept::from(place.starter.clone_ref(py)))
+        };
+        let Some(starter) = starter else {
+            return Outcome::Value(py.None().into());
+        };
         let start = || {
             let mut once = None;
-            let (starter, callback, args, kwargs, context) = {
+            let (callback, args, kwargs, context) = {
                 let mut body = lock(&self.base().body);
                 let Body {
                     stage: Stage::Call(call),
@@ -242,12 +266,8 @@ impl PyJob {
                 else {
                     return Ok(false);
                 };
-                let Some(place) = &extras.place else {
-                    return Ok(false);
-                };
                 extras.away = true;
                 let call = (
-                    place.starter.clone_ref(py),
                     call.callback.clone_ref(py),
                     call.args.clone_ref(py),
                     call.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
@@ -270,6 +290,7 @@ impl PyJob {
                 context.as_ref().map(|context| context.bind(py)),
             );
             let start = starter.bind(py).getattr("start")?;
+            let _in_run = InRun::enter(task);
             drop(Kept::from(callback::call(
                 &start,
                 &args.into_pyobject(py)?,
@@ -282,8 +303,23 @@ impl PyJob {
             Ok(false) => Outcome::Value(py.None().into()),
             // If it was started after all, it has been, or will be, ended from there.
             Err(_) if !self.base().take_away() => Outcome::Elsewhere,
+            Err(error) if self.is_gone(py, &starter, &error) => Outcome::Gone(error),
             Err(error) => Outcome::Failure(error),
         }
+    }
+
+    /// Whether no further run of the series can start, as `start` has raised `error`.
+    fn is_gone(&self, py: Python<'_>, starter: &Kept, error: &PyErr) -> bool {
+        if !self.base().view().is_series() {
+            return false; // it is over in any case
+        }
+        let starter = starter.bind(py);
+        callback::call_method(starter, intern!(py, "is_gone"), (error.value(py),))
+            .and_then(|is_gone| is_gone.is_truthy())
+            .unwrap_or_else(|error| {
+                callback::unraisable(py, error, Some(starter));
+                false
+            })
     }
 }
 

@@ -926,6 +926,13 @@ impl PoolBase {
         Ok(Arc::ptr_eq(&engine, &task.get().engine))
     }
 
+    /// Whether it never takes a task again: it is shut down, or an initializer has failed.
+    fn _is_over(&self, py: Python<'_>) -> PyResult<bool> {
+        let contents = self.contents()?;
+        let works = contents.works(py);
+        Ok(works.runner.is_broken() || works.engine.pool().is_closed())
+    }
+
     /// The fields of `PoolStats`, in order.
     fn _stats(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
         let stats = self.contents()?.engine(py).stats();

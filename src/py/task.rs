@@ -26,7 +26,7 @@ use super::errors::InvalidStateError;
 use super::hooks::Hooks;
 use super::job::{PyJob, call_done_callback, is_in_run};
 use crate::clock::nanos;
-use crate::engine::{self, Engine, Outcome};
+use crate::engine::{self, Engine, Job, Outcome};
 use crate::error::Error;
 use crate::pool::{Lent, lend_while_waiting};
 use crate::sync::{Mutex, lock, try_lock};
@@ -70,6 +70,8 @@ pub(super) struct Extras {
     pub(super) away: bool,
     /// What that run can be cancelled by.
     remote: Option<Kept>,
+    /// Its end, which takes the mark before it can be seen, is a cancellation.
+    is_withdrawn: bool,
     /// The `_condition` and `_waiters` of a `Future`, made when somebody looks; see
     /// [`TaskBase::publish`].
     condition: Option<Kept>,
@@ -80,7 +82,8 @@ pub(super) struct Extras {
 
 /// Where a callback is run, if not on a worker: an object of the package's Python files with a
 /// method `start(task, callback, args, kwargs, context)`, which has the run end with one of the
-/// task's `_complete`, `_fail` and `_complete_cancelled`.
+/// task's `_complete`, `_fail` and `_complete_cancelled`, and a method `is_gone(error)`, which tells
+/// whether `start`, which has raised that, always will.
 pub(super) struct Place {
     pub(super) starter: Kept,
     /// The number of the event loop that it is, by which `_loops.stalled` names it.
@@ -305,15 +308,78 @@ impl TaskBase {
         if this.engine.is_inherited() {
             return Ok(()); // the parent's
         }
-        if !this.take_away() {
-            return Err(InvalidStateError::new_err(
-                "no run of this task is going on elsewhere",
-            ));
-        }
-        let remote = this.with_extras(|extras| extras.remote.take());
+        let is_cancelled = matches!(outcome, Outcome::Cancelled);
+        let (is_away, is_withdrawn, remote) = this.with_extras(|extras| {
+            let is_away = std::mem::take(&mut extras.away);
+            extras.is_withdrawn |= is_away && is_cancelled;
+            (is_away, extras.is_withdrawn, extras.remote.take())
+        });
         drop(remote);
-        engine::complete(PyJob(slf.clone().into()), slf.py(), outcome);
+        let job = PyJob(slf.clone().into());
+        match outcome {
+            outcome if is_away => engine::complete(job, slf.py(), outcome),
+            // The handle was cancelled before the run could be. That it failed is still news.
+            Outcome::Failure(failure) | Outcome::Gone(failure) if is_withdrawn => {
+                job.run_failed(slf.py(), failure);
+            }
+            _ if is_withdrawn => {}
+            _ => {
+                return Err(InvalidStateError::new_err(
+                    "no run of this task is going on elsewhere",
+                ));
+            }
+        }
         Ok(())
+    }
+
+    /// Passes a cancel on to the run of a handed-over task. `false`: the run goes on.
+    fn cancel_elsewhere(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        /// Where the run is.
+        enum Run {
+            /// It can be asked.
+            There(Kept),
+            /// A loop has it, and begins no run that is not wanted any more.
+            OnItsWay,
+            /// The other executor's `submit` has not returned: by the mark, the end is ours.
+            Withdrawn,
+            /// It has ended, or is about to.
+            Over { is_cancelled: bool },
+        }
+
+        let (py, this) = (slf.py(), slf.get());
+        // A series ends with its run; and on this thread, `submit` is running the callback.
+        let may_withdraw = !this.task.view().is_series() && !is_in_run(slf);
+        let run = this.with_extras(|extras| {
+            if !extras.away {
+                let is_cancelled = extras.is_withdrawn;
+                return Run::Over { is_cancelled };
+            }
+            if let Some(remote) = &extras.remote {
+                return Run::There(remote.clone_ref(py).into());
+            }
+            let place = extras.place.as_ref();
+            if place.is_some_and(|place| place.event_loop.is_some()) {
+                return Run::OnItsWay;
+            }
+            if !may_withdraw {
+                let is_cancelled = false;
+                return Run::Over { is_cancelled };
+            }
+            extras.away = false;
+            extras.is_withdrawn = true;
+            Run::Withdrawn
+        });
+        match run {
+            Run::There(remote) => {
+                callback::call_method(remote.bind(py), intern!(py, "cancel"), ())?.is_truthy()
+            }
+            Run::OnItsWay => Ok(true),
+            Run::Withdrawn => {
+                engine::complete(PyJob(slf.clone().into()), py, Outcome::Cancelled);
+                Ok(true)
+            }
+            Run::Over { is_cancelled } => Ok(is_cancelled),
+        }
     }
 
     /// Tells those who wait by way of the standard library that the task is over, unless that has
@@ -355,15 +421,6 @@ impl TaskBase {
         self.task.is_watched()
             && lock(&self.body).extras.as_deref().is_some_and(is_hidden)
             && !self.engine.is_inherited()
-    }
-
-    /// Whether a run has been given to a loop that has not begun it.
-    fn is_on_its_way_to_a_loop(&self) -> bool {
-        let body = lock(&self.body);
-        let is_loop = |place: &Place| place.event_loop.is_some();
-        body.extras.as_ref().is_some_and(|it| {
-            it.away && it.remote.is_none() && it.place.as_ref().is_some_and(is_loop)
-        })
     }
 
     /// How long until the next deadline of a task that waits for it.
@@ -446,27 +503,12 @@ impl TaskBase {
             return Ok(this.cancelled());
         }
         let found = this.engine.stop(&PyJob(slf.clone().into()), true, py);
-        let remote = || {
-            lock(&this.body)
-                .extras
-                .as_ref()?
-                .remote
-                .as_ref()
-                .map(|remote| remote.clone_ref(py))
-        };
         match found {
             Cancel::Now => Ok(true),
             Cancel::Over => Ok(this.cancelled()),
             Cancel::AfterRun | Cancel::Running => {
-                let remote_cancelled = match remote() {
-                    Some(remote) => {
-                        callback::call_method(remote.bind(py), intern!(py, "cancel"), ())?
-                            .is_truthy()?
-                    }
-                    // A coroutine that its loop has not begun: it is cancelled when it does.
-                    None => this.is_on_its_way_to_a_loop(),
-                };
-                Ok(found == Cancel::AfterRun || remote_cancelled)
+                let is_passed_on = this.is_handed_over && Self::cancel_elsewhere(slf)?;
+                Ok(found == Cancel::AfterRun || is_passed_on)
             }
         }
     }
@@ -796,14 +838,36 @@ impl TaskBase {
         Self::complete(slf, Outcome::Value(value.into()))
     }
 
-    /// The run that went on elsewhere has raised.
-    fn _fail(slf: &Bound<'_, Self>, error: Bound<'_, PyAny>) -> PyResult<()> {
-        Self::complete(slf, Outcome::Failure(PyErr::from_value(error)))
+    /// The run that went on elsewhere has raised; with `is_gone`, so would every further one.
+    #[pyo3(signature = (error, is_gone=false))]
+    fn _fail(slf: &Bound<'_, Self>, error: Bound<'_, PyAny>, is_gone: bool) -> PyResult<()> {
+        let error = PyErr::from_value(error);
+        let outcome = if is_gone {
+            Outcome::Gone(error)
+        } else {
+            Outcome::Failure(error)
+        };
+        Self::complete(slf, outcome)
     }
 
-    /// The run that went on elsewhere was cancelled there, and the task is over.
-    fn _complete_cancelled(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// The run that went on elsewhere was cancelled there, which `error` says. If nobody has cancelled
+    /// the handle, that is the failure of one run to a series; a one-shot is cancelled.
+    #[pyo3(signature = (error, is_gone=false))]
+    fn _complete_cancelled(
+        slf: &Bound<'_, Self>,
+        error: Bound<'_, PyAny>,
+        is_gone: bool,
+    ) -> PyResult<()> {
+        let view = slf.get().view();
+        if view.is_series() && !view.cancel_requested() {
+            return Self::_fail(slf, error, is_gone);
+        }
         Self::complete(slf, Outcome::Cancelled)
+    }
+
+    /// Whether the run that is to begin elsewhere has not been cancelled on its way.
+    fn _is_wanted(&self) -> bool {
+        self.with_extras(|extras| extras.away) && !self.view().cancel_requested()
     }
 
     /// Names what the run that goes on elsewhere can be cancelled by: its `cancel()` says whether
