@@ -790,6 +790,34 @@ def test_cancelling_a_coroutine_that_its_loop_has_not_begun(run, pool, until):
     run(main())
 
 
+def mark(function):
+    """Mark a plain function as a coroutine function, by the mark that each Python knows."""
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    function._is_coroutine = asyncio.coroutines._is_coroutine
+    return function
+
+
+def test_what_is_cancelled_before_its_loop_has_begun_it_is_not_called(run, pool, until):
+    """Not even the function that would make the coroutine."""
+
+    async def main():
+        called = []
+
+        @mark
+        def call():
+            called.append(1)
+            fail()
+
+        task = pool.submit(call)
+        until(task.running)  # the worker has passed it on, and the loop, which waits here, has not
+        assert task.cancel()
+        await eventually(task.done)
+        assert (task.cancelled(), called) == (True, [])
+
+    run(main())
+
+
 def test_cancelling_the_handle_from_a_thread(run, pool):
     """`cancel` reaches a coroutine from any thread, and wakes a thread that waits."""
 
@@ -1036,10 +1064,9 @@ def test_cancelling_twice_says_the_same(run, pool):
 def test_a_marked_function_that_raises_when_it_is_called(run, pool, error):
     """What is called on the loop and gives no coroutine ends its handle, whatever it raises."""
 
+    @mark
     def call():
         raise error("when called")
-
-    call._is_coroutine = asyncio.coroutines._is_coroutine
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -1052,8 +1079,6 @@ def test_a_marked_function_that_raises_when_it_is_called(run, pool, error):
             assert isinstance(task.exception(), error)
         assert pool.stats().running_elsewhere == 0
 
-    if sys.version_info >= (3, 12):
-        inspect.markcoroutinefunction(call)
     run(main())
 
 

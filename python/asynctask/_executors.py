@@ -43,9 +43,6 @@ class _OnExecutor:
         _context: Context | None,
     ) -> None:
         """Have the executor run it. The context stays here: it cannot follow to a process."""
-        if not task._is_wanted():
-            task._complete_cancelled(CancelledError())
-            return
         run = self._executor.submit(callback, *args, **(kwargs or {}))
         if not task._set_remote(run):
             run.cancel()
