@@ -4,7 +4,9 @@ import contextvars
 import datetime as dt
 import math
 import re
+import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 from threading import TIMEOUT_MAX
 
 import asynctask
@@ -566,3 +568,57 @@ def test_the_longest_timeout_is_a_timeout(pool, value):
     assert other.wait_and_exit(value)
     assert reset_default_pool(timeout=value)
     ManualClock().advance(1, patience=value)
+
+
+@pytest.mark.parametrize("value", [2.0, "foo", True, [1]], ids=repr)
+@pytest.mark.parametrize("argument", ["chunksize", "buffersize"])
+def test_sizes_of_a_map_are_whole(timed, argument, value):
+    """The sizes that `map` takes are checked at the call, before anything is posted."""
+    refused(TypeError, argument, value, lambda: timed.map(print, [1], **{argument: value}))
+
+
+@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize("argument", ["chunksize", "buffersize"])
+def test_sizes_of_a_map_are_positive(timed, argument, value):
+    """A `map` of no tasks at a time would never end."""
+    refused(ValueError, argument, value, lambda: timed.map(print, [1], **{argument: value}))
+
+
+def test_what_the_library_refuses_is_refused_in_its_words():
+    """What `ThreadPoolExecutor` takes too is refused as it does, and the value is added."""
+    for keywords in ({"max_workers": 0}, {"max_workers": -1}, {"initializer": 5}):
+        with pytest.raises((TypeError, ValueError)) as library:
+            ThreadPoolExecutor(**keywords)
+        (value,) = keywords.values()
+        with pytest.raises(type(library.value)) as ours:
+            AsyncTaskPool(**keywords)
+        assert str(ours.value) == f"{library.value}, not {value}"
+
+
+def test_flags_of_a_shutdown_are_conditions():
+    """As with the library, what is true enough for an `if` is true enough for `shutdown`."""
+    for flag in (1, "yes", [0]):
+        pool = AsyncTaskPool(1)
+        started, opened = threading.Event(), threading.Event()
+        running = pool.submit(lambda: (started.set(), opened.wait(20)))  # noqa: B023
+        assert started.wait(20)
+        queued = pool.submit(int)
+        pool.shutdown(None, cancel_futures=flag)  # which does not wait
+        assert not running.done()
+        assert queued.cancelled()
+        opened.set()
+        pool.shutdown(flag, cancel_futures=0)
+        assert running.done()
+
+
+def test_a_flag_that_does_not_say_is_refused_with_what_it_raised():
+    """What a flag raises when it is asked comes out, and nothing was shut down."""
+
+    class Mute:
+        def __bool__(self):
+            raise LookupError("mute")
+
+    with AsyncTaskPool(1) as pool:
+        with pytest.raises(LookupError, match="mute"):
+            pool.shutdown(Mute())
+        assert pool.submit(int).result(20) == 0

@@ -189,7 +189,8 @@ class AsyncTaskPool(PoolBase, Executor):
         Args:
             fn: Anything that can be called.
             iterables: The arguments, read at once, or as results are taken with *buffersize*.
-            timeout: Counted from here, the longest to wait for all results.
+            timeout: Counted from here, the longest to wait for all results: real time,
+                whatever the pool's clock, as with every wait.
             chunksize: No effect, as with any pool of threads.
             buffersize: The most tasks posted whose results have not been taken.
 
@@ -197,8 +198,12 @@ class AsyncTaskPool(PoolBase, Executor):
             TimeoutError: By the iterator, when *timeout* has passed.
             Exception: By the iterator, what *fn* raised, in the place of its result.
         """
+        # In the library's words, as `ProcessPoolExecutor` and, from 3.14 on, `Executor` have them.
+        if isinstance(chunksize, bool) or not hasattr(chunksize, "__index__"):
+            message = f"chunksize must be an integer, not {chunksize!r}"
+            raise TypeError(message)
         if chunksize < 1:
-            message = f"chunksize must be at least 1, not {chunksize!r}"
+            message = f"chunksize must be >= 1, not {chunksize!r}"
             raise ValueError(message)
         if buffersize is not None:
             if isinstance(buffersize, bool) or not isinstance(buffersize, int):

@@ -5,9 +5,9 @@
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyException, PyOverflowError, PyTypeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDelta, PyDeltaAccess, PyFloat, PyInt, PyString};
+use pyo3::{Borrowed, intern};
 
 /// Longer than any program waits, and far from the end of 64-bit nanoseconds.
 const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
@@ -275,13 +275,24 @@ pub(super) fn word<T: Copy>(
     })
 }
 
+/// Anything, taken as Python takes a condition: what the standard library does with flags.
+pub(super) struct Truth(pub(super) bool);
+
+impl<'py> FromPyObject<'_, 'py> for Truth {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        value.is_truthy().map(Self)
+    }
+}
+
 /// Something that can be called.
 pub(super) fn callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     if value.is_callable() {
         return Ok(());
     }
     Err(PyTypeError::new_err(format!(
-        "{argument} must be callable, not {}",
+        "{argument} must be a callable, not {}",
         repr(value)
     )))
 }

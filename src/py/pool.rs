@@ -27,7 +27,7 @@ use pyo3::types::{
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::callback::{self, Kept, Parcel};
-use super::convert::{self, Least};
+use super::convert::{self, Least, Truth};
 use super::deadline::Deadline;
 use super::exit;
 use super::hooks::Hooks;
@@ -864,18 +864,18 @@ impl PoolBase {
     ///     delayed: What becomes of tasks that wait for their deadline. ``"cancel"``: they are
     ///         cancelled. ``"run"``: they run now, in the order of their deadlines. ``"wait"``: they
     ///         run when they are due, and are waited for.
-    #[pyo3(signature = (wait=true, *, cancel_futures=false, delayed=None),
+    #[pyo3(signature = (wait=Truth(true), *, cancel_futures=Truth(false), delayed=None),
            text_signature = "($self, wait=True, *, cancel_futures=False, delayed='cancel')")]
     fn shutdown(
         &self,
         py: Python<'_>,
-        wait: bool,
-        cancel_futures: bool,
+        wait: Truth,
+        cancel_futures: Truth,
         delayed: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let delayed = checked_delayed(delayed)?;
-        let (engine, _) = self.contents()?.close(py, !cancel_futures, delayed);
-        if wait {
+        let (engine, _) = self.contents()?.close(py, !cancel_futures.0, delayed);
+        if wait.0 {
             exit::join(py, &engine, None, true)?;
         }
         Ok(())
