@@ -120,3 +120,61 @@ def test_a_post_that_finds_no_thread_is_refused(run_python):
     """
         )
     )
+
+
+def test_groups_keep_their_deadlines_without_threads(run_python):
+    """With one worker and no thread to be had, groups give results, failures and timeouts."""
+    check(
+        run_python(
+            SCARCE
+            + """
+    import asyncio
+
+    def fail():
+        raise ValueError
+
+    pool = AsyncTaskPool(4, idle_timeout=60)
+    pool.post_task(int, DelayTask(0.001)).result(20)  # there is a worker, and the timer's thread
+    forbid()
+    go = threading.Event()
+
+    async def main():
+        async with pool.group() as group:
+            for n in range(5):
+                group.submit(int, n)
+            group.post_task(int, DelayTask(0.002))
+        assert group.results() == [0, 1, 2, 3, 4, 0]
+        try:
+            async with pool.group() as group:
+                later = group.post_task(int, DelayTask(1000))
+                group.submit(fail)
+        except* ValueError:
+            assert later.cancelled()
+        else:
+            raise AssertionError("no failure")
+        asyncio.get_running_loop().call_later(0.2, go.set)
+        try:
+            async with pool.group(timeout=0.02) as group:
+                busy, queued = group.submit(go.wait, 20), group.submit(int)
+        except TimeoutError:
+            assert (busy.result(0), queued.cancelled()) == (True, True)
+        else:
+            raise AssertionError("no timeout")
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    go.clear()
+    group = pool.group(timeout=0.02)  # its alarm finds no thread: who waits keeps the deadline
+    busy, queued = group.submit(go.wait, 20), group.submit(int)
+    try:
+        group.wait()
+    except TimeoutError:
+        assert (busy.done(), queued.cancelled()) == (False, True)
+    else:
+        raise AssertionError("no timeout")
+    go.set()
+    assert busy.result(20)
+    allow()
+    print("ok")
+    """
+        )
+    )

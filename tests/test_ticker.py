@@ -290,8 +290,8 @@ def test_a_ticker_in_a_coroutine():
                 others.append(None)
 
         task = asyncio.ensure_future(other())
-        ticks = asynctask.ticker(0.005, missed="catch_up", max_runs=3)
         began = time.monotonic()
+        ticks = asynctask.ticker(0.005, missed="catch_up", max_runs=3)
         seen = [(number, time.monotonic()) async for number in ticks]
         await task
         assert [number for number, _ in seen] == [1, 2, 3]
