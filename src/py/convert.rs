@@ -292,7 +292,7 @@ pub(super) fn callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<()>
         return Ok(());
     }
     Err(PyTypeError::new_err(format!(
-        "{argument} must be a callable, not {}",
+        "{argument} must be callable, not {}",
         repr(value)
     )))
 }

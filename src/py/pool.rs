@@ -591,7 +591,12 @@ impl PoolBase {
         let initializer = match initializer {
             None => None,
             Some(callback) => {
-                convert::callable("initializer", &callback)?;
+                if !callback.is_callable() {
+                    return Err(PyTypeError::new_err(format!(
+                        "initializer must be a callable, not {}", // the library's words
+                        convert::repr(&callback)
+                    )));
+                }
                 let args = match initargs {
                     None => PyTuple::empty(py),
                     Some(args) => tuple_of("initargs", args)?,
