@@ -106,6 +106,57 @@ def test_a_jump_is_caught_up_or_not(tick, clock, until):
     assert next(catching) == 5
 
 
+class TickAfterALook:
+    """The ticks of a ticker whose last tick comes just after somebody has found none."""
+
+    def __init__(self, ticks, clock):
+        self._ticks, self._clock = ticks, clock
+
+    def take(self, task):
+        number = self._ticks.take(task)
+        if number is None and not task.done():
+            self._clock.advance(1)
+        return number
+
+    @property
+    def given(self):
+        return self._ticks.given
+
+
+@pytest.mark.parametrize("kind", ["for", "async for"])
+def test_a_last_tick_is_had_though_it_comes_after_the_look(tick, clock, kind):
+    """A tick that ends the series while a loop finds none is had all the same."""
+    ticks = tick(1, max_runs=1)
+    ticks._ticks = TickAfterALook(ticks._ticks, clock)
+
+    async def loop():
+        return [number async for number in ticks]
+
+    assert (list(ticks) if kind == "for" else asyncio.run(loop())) == [1]
+
+
+def test_a_loop_sleeps_until_the_tick_after_its_last(tick, clock, until, monkeypatch):
+    """A loop that has had the latest tick waits for one that has not been, and does not spin."""
+    wanted, wait = [], asynctask.AsyncTask.wait_for_finished_count
+
+    def noted(task, count, *arguments):
+        wanted.append(count)
+        assert len(wanted) < 10, "it spins"
+        return wait(task, count, *arguments)
+
+    monkeypatch.setattr(asynctask.AsyncTask, "wait_for_finished_count", noted)
+    ticks, seen = tick(1), []
+    thread = threading.Thread(target=lambda: seen.extend(ticks))
+    thread.start()
+    for number in (1, 2, 3):
+        until(lambda number=number: len(wanted) >= number)
+        clock.advance(1)
+    until(lambda: len(wanted) >= 4)
+    ticks.stop()
+    thread.join(20)
+    assert (seen, wanted) == ([1, 2, 3], [1, 2, 3, 4])
+
+
 @pytest.fixture
 def switching():
     """Have threads switch as often as they can."""
