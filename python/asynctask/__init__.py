@@ -21,12 +21,12 @@ from __future__ import annotations
 import atexit as _atexit
 import os as _os
 import sys as _sys
-import threading as _threading
 from concurrent.futures import CancelledError
+from threading import Condition as _Condition
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from asynctask import _asynctask, _hooks
+from asynctask import _asynctask, _hooks, _threading
 from asynctask._asynctask import (
     DelayTask,
     IntervalTask,
@@ -107,10 +107,8 @@ for _name in __all__:
     if _name != "CancelledError":
         globals()[_name].__module__ = __name__
 
-_asynctask._install(AsyncTask, AsyncTaskPool, _threading.Condition, _hooks)
-# Private, but what `concurrent.futures` itself uses: it runs before threads are joined, so that
-# a thread which waits for a task of ours is not waited for first.
-_threading._register_atexit(_asynctask._drain_at_exit)  # type: ignore[attr-defined]
+_asynctask._install(AsyncTask, AsyncTaskPool, _Condition, _hooks)
+_threading.before_join(_asynctask._drain_at_exit)
 _atexit.register(_asynctask._stop_at_exit)
 if hasattr(_os, "register_at_fork"):
     _os.register_at_fork(

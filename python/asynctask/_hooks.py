@@ -1,9 +1,6 @@
 """What the native module calls back into: places, logging, and `threading`'s view of a worker.
 
 Nothing here is public. Every function is called attached, with no lock held.
-
-`threading` has no public way to enter a thread that it did not start, so what is used of it here is
-private, and unknown to the type checker: each such line says ``attr-defined``.
 """
 
 from __future__ import annotations
@@ -13,11 +10,11 @@ import functools
 import logging
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
-from asynctask import _asynctask
+from asynctask import _asynctask, _threading
 from asynctask._executors import on_executor
+from asynctask._threading import has_other_threads, register_thread, unregister_thread
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -32,6 +29,7 @@ __all__ = [
     "cooperative_gevent",
     "end_child",
     "forget_async_library",
+    "has_other_threads",
     "is_coroutine_function",
     "is_on_loop",
     "is_plain_class",
@@ -165,67 +163,10 @@ def new_waiters() -> list[Any]:
     return _Waiters()
 
 
-class _Untracked:
-    """What is left of CPython's tracking of a dummy thread."""
-
-
-class _WorkerThread(threading._DummyThread):
-    """A worker, as `threading` sees it: a thread with a name that is not started."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()  # enters it into `threading._active`
-        self._name = name
-        self._over = False
-        # CPython 3.13 tracks a dummy by a `threading.local`, whose end takes it off the list. We do
-        # that ourselves, and at the end of the program `__del__` may find its module gone, and say
-        # so on stderr (gh-130522).
-        with contextlib.suppress(AttributeError):
-            threading._thread_local_info._track_dummy_thread_ref.__class__ = _Untracked  # type: ignore[attr-defined]
-
-    def is_alive(self) -> bool:
-        return not self._over
-
-    def join(self, timeout: float | None = None) -> None:  # noqa: ARG002  # Thread's signature
-        message = "a worker ends when its pool says so; use the pool's shutdown"
-        raise RuntimeError(message)
-
-
-def register_thread(name: str) -> None:
-    """Do for the calling worker what `Thread._bootstrap` does for a thread of Python's."""
-    _WorkerThread(name)
-    # A native thread starts without the trace and profile functions that
-    # `threading.settrace` and `threading.setprofile` promise to every new thread.
-    trace = threading.gettrace()
-    if trace is not None:
-        sys.settrace(trace)
-    profile = threading.getprofile()
-    if profile is not None:
-        sys.setprofile(profile)
-
-
-def unregister_thread() -> None:
-    """Take the calling worker off `threading`'s list again."""
-    thread = threading.current_thread()
-    if isinstance(thread, _WorkerThread):
-        thread._over = True
-        # Private, but `threading` has no other way out of its list; without it the
-        # entry stays until the system gives the same identity to another thread.
-        with contextlib.suppress(AttributeError, KeyError), threading._active_limbo_lock:  # type: ignore[attr-defined]
-            del threading._active[thread.ident]  # type: ignore[attr-defined]
-
-
 def after_fork_in_child() -> None:
-    """Make a worker whose callback has forked the main thread of the child, as it is one now."""
+    """Begin anew in a forked child; a worker whose callback has forked is its main thread."""
     lost_series = _asynctask._after_fork_in_child()
-    main = threading.main_thread()
-    if isinstance(main, _WorkerThread):
-        # What CPython does with its own dummies from 3.13 on. Without it, `threading._shutdown`,
-        # with which `multiprocessing` ends a child, fails.
-        main.__class__ = threading._MainThread  # type: ignore[attr-defined]
-        main._name = "MainThread"
-        main._daemonic = False  # type: ignore[attr-defined]
-        if hasattr(main, "_set_tstate_lock"):
-            main._set_tstate_lock()
+    _threading.become_main()
     # `logging` has made its locks anew: it was imported before this was registered.
     if lost_series and not _is_forked_for_one_call():
         log_inherited(lost_series)
@@ -252,7 +193,7 @@ def end_child(error: BaseException | None) -> None:
             sys.stderr.write(f"{error.code}\n")
         else:
             sys.excepthook(type(error), error, error.__traceback__)
-        threading._shutdown()  # type: ignore[attr-defined]
+        _threading.shut_down()
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, OSError, ValueError):
