@@ -25,7 +25,7 @@ import signal, sys, threading, time, warnings, weakref, zlib
 from asynctask import AsyncTaskPool, DelayTask, IntervalTask, QueueFull, PoolShutdown
 
 seconds, keywords, forks = float(sys.argv[1]), eval(sys.argv[2]), hasattr(os, "fork")
-patience, CYCLES = 60, False
+patience, CYCLES = 60, True
 faulthandler.dump_traceback_later(seconds + 3 * patience, exit=True)
 warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 

@@ -203,12 +203,7 @@ def end_child(error: BaseException | None) -> None:
 
 def log_unseen(name: str, error: BaseException) -> None:
     """Report a failure whose handle went away before anybody looked at it."""
-    if sys.is_finalizing():
-        # The handle went away with the program. A traceback can no longer be printed: that reads
-        # source files, which takes imports.
-        _logger.error("exception in task %r was never retrieved: %r", name, error)
-    else:
-        _logger.error("exception in task %r was never retrieved", name, exc_info=error)
+    _logger.error("exception in task %r was never retrieved", name, exc_info=error)
 
 
 def log_run(name: str, error: BaseException) -> None:

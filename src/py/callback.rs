@@ -119,6 +119,13 @@ fn is_attached() -> bool {
     }
 }
 
+/// Whether the caller's reference is the only one. Without a GIL others may come and go while it
+/// looks, so that is a good guess there.
+pub(super) fn is_last<T>(object: &Bound<'_, T>) -> bool {
+    // SAFETY: a live object.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
+}
+
 /// An object that is let go of as it is called: under the guard, for its end may run Python code.
 ///
 /// It must be dropped attached, and there is no time to ask: asking for each takes a tenth of what a
@@ -247,8 +254,11 @@ pub(super) fn end_thread_state(py: Python<'_>) {
 
 /// The code object of a function; as an attribute it costs an audit.
 pub(super) fn code_of<'a, 'py>(function: &'a Bound<'py, PyFunction>) -> Borrowed<'a, 'py, PyAny> {
-    // SAFETY: the object is a function, which has a code and keeps it alive as long as nobody
-    // assigns another, which takes the interpreter; the caller holds it, and looks at once.
+    // SAFETY:
+    // 1. The object is a function, which has a code and keeps it alive as long as nobody assigns another.
+    // 2. The caller is attached and looks at once. With a GIL nobody can assign meanwhile. Without one
+    //    somebody can, but there the references of codes are deferred: only the collector frees one,
+    //    when every thread has stopped, and this one does not stop before it has looked.
     unsafe { Borrowed::from_ptr(function.py(), ffi::PyFunction_GetCode(function.as_ptr())) }
 }
 
@@ -416,9 +426,7 @@ fn fresh_context(py: Python<'_>) -> PyResult<Kept> {
 /// Keeps a context that has been left, if it is as good as new. Only on a worker, which will
 /// [let go](drop_spare) of it in the end.
 fn keep_spare(py: Python<'_>, context: Kept) {
-    // SAFETY: a live object.
-    let is_ours_alone = unsafe { ffi::Py_REFCNT(context.as_ptr()) } == 1;
-    if is_ours_alone && is_empty(context.bind(py)) && runner::is_worker() {
+    if is_last(context.bind(py)) && is_empty(context.bind(py)) && runner::is_worker() {
         drop_spare(py);
         SPARE.set(context.into_ptr());
     }

@@ -14,6 +14,16 @@ import_exception!(asynctask.exceptions, QueueFull);
 import_exception!(concurrent.futures, CancelledError);
 import_exception!(concurrent.futures, InvalidStateError);
 
+/// Imports the classes. pyo3 does so at first use, and panics where that fails: a finalizer at the end
+/// of the program may be the first to meet one, when nothing can be imported any more.
+pub(super) fn resolve(py: Python<'_>) {
+    py.get_type::<BrokenPool>();
+    py.get_type::<PoolShutdown>();
+    py.get_type::<QueueFull>();
+    py.get_type::<CancelledError>();
+    py.get_type::<InvalidStateError>();
+}
+
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         match &error {

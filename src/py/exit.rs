@@ -4,9 +4,12 @@
 //!
 //! 1. `threading._register_atexit`, before non-daemon threads are joined: timers and series are
 //!    cancelled, queued tasks run, workers end, and with them what was handed to executors and to loops
-//!    that run in other threads. From here on posts are refused. Ctrl-C ends the wait. A pool whose `wait_and_exit` timed out has had its wait, and gets no other.
+//!    that run in other threads; failures that nobody has looked at are logged. From here on posts are
+//!    refused. Ctrl-C ends the wait. A pool whose `wait_and_exit` timed out has had its wait, and gets no
+//!    other.
 //! 2. `atexit`, after that: what is still queued is cancelled, whoever has not ended by now is in a
-//!    callback that [`super::callback`] takes care of.
+//!    callback that [`super::callback`] takes care of. What has failed unseen is logged for the last
+//!    time, before `logging` shuts down.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -21,6 +24,7 @@ use super::gate;
 use super::hooks::Hooks;
 use super::job::PyJob;
 use super::task::{TaskBase, interrupted};
+use super::unseen;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::fork::Birth;
@@ -198,16 +202,21 @@ pub(super) fn _drain_at_exit(py: Python<'_>) -> PyResult<()> {
     for engine in &engines {
         join(py, engine, None, false)?;
     }
-    Ok(())
+    unseen::finish(py, None)
 }
 
 /// Step 2.
 #[pyfunction]
-pub(super) fn _stop_at_exit(py: Python<'_>) {
+pub(super) fn _stop_at_exit(py: Python<'_>) -> PyResult<()> {
+    /// For a log handler that has hung, or is slow.
+    const PATIENCE: Duration = Duration::from_secs(5);
+
     EXITING.store(true, Ordering::SeqCst);
     for engine in engines() {
         engine.close(false, py);
     }
+    unseen::finish(py, Instant::now().checked_add(PATIENCE))?;
+    unseen::close(py)
 }
 
 /// The fork whose child has heard of the series that it has lost.

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 
 use super::nudge;
+use super::unseen;
 use crate::fork;
 use crate::sync::Parker;
 
@@ -112,6 +113,7 @@ extern "C" fn in_child() {
     ATTACHING.store(0, Ordering::SeqCst);
     FORKING.store(0, Ordering::SeqCst);
     nudge::after_fork_in_child();
+    unseen::after_fork_in_child();
 }
 
 fn pause() {

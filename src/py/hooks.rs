@@ -9,12 +9,12 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDelta, PyDict, PyList, PyString, PyType};
+use pyo3::types::{PyDelta, PyDict, PyList, PyMapping, PyString, PyType};
 
-use super::callback;
 use super::gate;
 use super::pool::PoolBase;
 use super::task::TaskBase;
+use super::{callback, errors, unseen};
 use crate::pool::is_any_worker;
 
 pub(super) struct Hooks {
@@ -28,6 +28,8 @@ pub(super) struct Hooks {
     /// `functools.partial` and `types.MethodType`.
     pub(super) partial_class: Py<PyAny>,
     pub(super) method_class: Py<PyAny>,
+    /// `gc.get_objects`.
+    pub(super) get_objects: Py<PyAny>,
     /// `sys.modules`.
     modules: Py<PyDict>,
 }
@@ -50,9 +52,12 @@ pub(super) fn _install(
             "the classes must be subclasses of TaskBase and PoolBase",
         ));
     }
-    // Imported now, not when the first duration comes: a child that is forked while another thread
-    // imports a module waits for that module for ever.
+    // What pyo3 would import when it is first needed is imported now: a child that is forked while
+    // another thread imports a module waits for that module for ever, and a finalizer that runs at the
+    // end of the program can import nothing.
     PyDelta::new(py, 0, 0, 0, false)?;
+    let _ = task_class.cast::<PyMapping>();
+    errors::resolve(py);
     let hooks = Hooks {
         task_class: task_class.unbind(),
         pool_class: pool_class.unbind(),
@@ -60,6 +65,7 @@ pub(super) fn _install(
         functions: functions.unbind(),
         partial_class: py.import("functools")?.getattr("partial")?.unbind(),
         method_class: py.import("types")?.getattr("MethodType")?.unbind(),
+        get_objects: py.import("gc")?.getattr("get_objects")?.unbind(),
         modules: py
             .import("sys")?
             .getattr("modules")?
@@ -68,7 +74,9 @@ pub(super) fn _install(
     };
     gate::watch_forks();
     // A second import finds the first one's classes, as everybody else does.
-    let _ = HOOKS.set(py, hooks);
+    if HOOKS.set(py, hooks).is_ok() {
+        unseen::install(py);
+    }
     Ok(())
 }
 
@@ -200,6 +208,12 @@ impl Hooks {
         let py = class.py();
         let name = intern!(py, "is_plain_class");
         callback::call_method(Self::ask(py)?, name, (class,))?.extract()
+    }
+
+    /// Whether there are threads besides the calling one.
+    pub(super) fn has_other_threads(py: Python<'_>) -> PyResult<bool> {
+        let name = intern!(py, "has_other_threads");
+        callback::call_method(Self::ask(py)?, name, ())?.extract()
     }
 
     fn ask(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {

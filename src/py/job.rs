@@ -6,7 +6,6 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use pyo3::ffi;
 use pyo3::intern;
@@ -18,6 +17,7 @@ use super::errors::{BrokenPool, CancelledError};
 use super::hooks::Hooks;
 use super::runner;
 use super::task::{Body, Stage, TaskBase};
+use super::unseen::Failure;
 use crate::engine::{ANYWHERE, Engine, Job, Outcome};
 use crate::sync::lock;
 use crate::task::{Phase, Task};
@@ -46,6 +46,11 @@ pub(super) fn current(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
     // SAFETY: set by `call` below to an object that the same thread keeps alive until it has set
     // the cell back, and that is a `TaskBase`.
     Some(unsafe { Bound::from_borrowed_ptr(py, current).cast_into_unchecked() })
+}
+
+/// Whether the calling thread is in a task's callback.
+pub(super) fn is_in_callback() -> bool {
+    !CURRENT.get().is_null()
 }
 
 /// Marks the task as one whose callback this thread is in, or may be: another executor's `submit` can
@@ -198,11 +203,18 @@ impl Job for PyJob {
             None => Stage::Empty,
             Some(Ok(value)) => Stage::Value(value),
             Some(Err(error)) => {
-                if base.view().is_series() {
+                let failure = if base.view().is_series() {
                     self.run_failed(py, error.clone_ref(py));
-                    base.seen.store(true, Ordering::Relaxed);
-                }
-                Stage::Error(error.into_value(py).into_any().into())
+                    None
+                } else {
+                    let failure = Failure::new(base.own_name(py), error.value(py)).ok();
+                    if failure.is_none() {
+                        // No memory to remember it by, so it is told now.
+                        Hooks::log_unseen(py, &base.shown_name(py), error.value(py));
+                    }
+                    failure
+                };
+                Stage::Error(error.into_value(py).into_any().into(), failure)
             }
         };
         let old = std::mem::replace(&mut lock(&base.body).stage, stage);
@@ -211,9 +223,21 @@ impl Job for PyJob {
 
     fn ended(&self, py: Python<'_>) {
         let base = self.base();
-        if !base.task.is_watched() {
-            return;
+        if base.task.is_watched() {
+            self.tell_watchers(py);
         }
+        // Without a GIL the last reference to an object is not the end of it, if its thread is another
+        // one: that comes when that thread runs Python code again, which may be never.
+        if base.task.view().phase() == Phase::Failed && callback::is_last(self.0.bind(py)) {
+            base.note_unseen(py);
+        }
+    }
+}
+
+impl PyJob {
+    /// Tells who has asked to be told that the task is over.
+    fn tell_watchers(&self, py: Python<'_>) {
+        let base = self.base();
         let (on_failure, callbacks) = {
             let mut body = lock(&base.body);
             let Some(extras) = &mut body.extras else {

@@ -4,6 +4,7 @@
 //! |----------------|------------------------------------------------------------------|
 //! | `task.rs`      | `TaskBase`, the native half of `AsyncTask`                       |
 //! | `job.rs`       | `PyJob`, a handle on its way, and what a run does to it          |
+//! | `unseen.rs`    | failures that nobody has looked at when their handles end        |
 //! | `pool.rs`      | `PoolBase`, the native half of `AsyncTaskPool`                   |
 //! | `runner.rs`    | a worker's life: attach once, run, yield                         |
 //! | `options.rs`   | `DelayTask`, `IntervalTask`, `IntervalWithDelayTask`             |
@@ -49,6 +50,7 @@ mod stack;
 mod task;
 mod testing;
 mod ticks;
+mod unseen;
 
 /// The extension module: a table of contents.
 #[pyo3::pymodule(gil_used = false)]

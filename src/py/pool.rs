@@ -1074,7 +1074,9 @@ impl Drop for PoolBase {
             return;
         };
         // Nobody can post any more. Tasks that are posted already run as they would have.
-        Python::attach(|py| contents.engines().for_each(|engine| engine.release(py)));
+        // `None`: the interpreter is going away, and their workers with it. A panic here would end the
+        // process: CPython is not to be unwound.
+        let _ = Python::try_attach(|py| contents.engines().for_each(|engine| engine.release(py)));
     }
 }
 

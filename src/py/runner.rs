@@ -32,6 +32,7 @@ use super::gate;
 use super::hooks::Hooks;
 use super::job::PyJob;
 use super::nudge::Nudge;
+use super::unseen;
 use crate::engine::{self, Engine};
 use crate::fork::Birth;
 use crate::pool::{Runner, Worker};
@@ -172,6 +173,7 @@ impl PyRunner {
         while let Some(job) = worker.take() {
             wakes.now();
             wakes = engine::run(job, py);
+            unseen::log_noted(py);
             jobs += 1;
             if jobs % JOBS_PER_LOOK == 0 && since.elapsed() >= SLICE {
                 py.detach(|| {
@@ -252,6 +254,10 @@ impl Runner for PyRunner {
             if engine.is_some_and(|engine| engine.is_released() && engine.is_finished()) {
                 self.finished(); // its last task may have ended where nobody could call Python
             }
+            // From here on it looks after nothing, and a failure that ends with its `threading.local`s
+            // is somebody else's to log.
+            IS_WORKER.set(false);
+            unseen::log_noted(py);
             Hooks::unregister_thread(py);
             callback::end_thread_state(py);
         });

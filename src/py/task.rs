@@ -10,14 +10,14 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::impl_::pymethods::tp_new_impl;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyGenericAlias, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyClassInitializer, PyTraverseError, PyVisit};
 
 use super::callback::{self, Kept};
@@ -25,6 +25,7 @@ use super::convert::{self, Least};
 use super::errors::InvalidStateError;
 use super::hooks::Hooks;
 use super::job::{PyJob, call_done_callback, is_in_run};
+use super::unseen::{self, Failure, Name, Waiting};
 use crate::clock::nanos;
 use crate::engine::{self, Engine, Job, Outcome};
 use crate::error::Error;
@@ -53,8 +54,8 @@ pub(super) enum Stage {
     Empty,
     /// Its last run returned this.
     Value(Kept),
-    /// Its last run raised this.
-    Error(Kept),
+    /// Its last run raised this. The second is there if it was to be seen by somebody.
+    Error(Kept, Option<Kept<Failure>>),
 }
 
 /// What few tasks have.
@@ -108,8 +109,6 @@ pub(crate) struct TaskBase {
     /// Zero until somebody asks.
     number: AtomicU64,
     pub(super) body: Mutex<Body>,
-    /// Somebody has seen the failure, or it has been logged.
-    pub(super) seen: AtomicBool,
     /// It has a [`Place`].
     pub(super) is_handed_over: bool,
     /// Each run of the series has a copy of its context.
@@ -144,8 +143,8 @@ pub(super) fn new_task(
             stage: call.map_or(Stage::Empty, Stage::Call),
             extras,
         }),
-        seen: AtomicBool::new(false),
     };
+    unseen::ask_again(py);
     let class = Hooks::get(py)?.task_class.bind(py).as_type_ptr();
     // As `AsyncTask.__new__` would do it, and without the `__init__` that `type.__call__` goes on to:
     // `Future.__init__` builds a condition and takes 5 µs, and every attribute it would set is a
@@ -174,17 +173,29 @@ impl TaskBase {
     }
 
     pub(super) fn shown_name(&self, py: Python<'_>) -> String {
+        self.own_name(py).shown(py)
+    }
+
+    pub(super) fn own_name(&self, py: Python<'_>) -> Name {
         let name = {
             let body = lock(&self.body);
-            body.extras
-                .as_ref()
-                .and_then(|extras| extras.name.as_ref())
-                .map(|n| n.clone_ref(py))
+            let extras = body.extras.as_ref();
+            extras.and_then(|extras| extras.name.as_ref().map(|name| name.clone_ref(py)))
         };
         name.map_or_else(
-            || format!("task-{}", self.number()),
-            |name| name.bind(py).to_string_lossy().into_owned(),
+            || Name::Number(self.number()),
+            |name| Name::Given(name.into()),
         )
+    }
+
+    /// Has the failure of a task that is over logged, if nobody has looked at it. Runs nothing of
+    /// Python's.
+    pub(super) fn note_unseen(&self, py: Python<'_>) {
+        let failure = match &lock(&self.body).stage {
+            Stage::Error(_, Some(failure)) if failure.get().is_unseen() => failure.clone_ref(py),
+            _ => return,
+        };
+        unseen::note(failure.into_bound(py));
     }
 
     fn number(&self) -> u64 {
@@ -216,6 +227,7 @@ impl TaskBase {
                 "a task cannot wait for itself, nor for one that waits for it",
             ));
         }
+        let _waiting = Waiting::enter();
         if let Some(gevent) = Hooks::gevent(py)? {
             return Self::wait_on_hub(slf, &gevent, goal, deadline);
         }
@@ -271,10 +283,12 @@ impl TaskBase {
         if view.phase() == Phase::Cancelled {
             return Err(Error::Cancelled.into());
         }
-        self.seen.store(true, Ordering::Relaxed);
         match &lock(&self.body).stage {
             Stage::Value(value) => Ok(value.clone_ref(py)),
-            Stage::Error(error) => Err(PyErr::from_value(error.bind(py).clone())),
+            Stage::Error(error, failure) => {
+                unseen::looked_at(failure.as_ref());
+                Err(PyErr::from_value(error.bind(py).clone()))
+            }
             Stage::Call(_) | Stage::Empty => Ok(py.None()),
         }
     }
@@ -572,9 +586,11 @@ impl TaskBase {
         if view.phase() == Phase::Cancelled {
             return Err(Error::Cancelled.into());
         }
-        this.seen.store(true, Ordering::Relaxed);
         match &lock(&this.body).stage {
-            Stage::Error(error) => Ok(Some(error.clone_ref(py))),
+            Stage::Error(error, failure) => {
+                unseen::looked_at(failure.as_ref());
+                Ok(Some(error.clone_ref(py)))
+            }
             _ => Ok(None),
         }
     }
@@ -708,12 +724,8 @@ impl TaskBase {
     fn __class_getitem__<'py>(
         class: &Bound<'py, PyType>,
         item: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        class
-            .py()
-            .import("types")?
-            .getattr("GenericAlias")?
-            .call1((class, item))
+    ) -> PyResult<Bound<'py, PyGenericAlias>> {
+        PyGenericAlias::new(class.py(), class, item)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -724,7 +736,7 @@ impl TaskBase {
         let name = convert::repr(PyString::new(py, &this.shown_name(py)).as_any());
         let outcome = match &lock(&this.body).stage {
             Stage::Value(value) => Some(("returned", value.bind(py).get_type())),
-            Stage::Error(error) => Some(("raised", error.bind(py).get_type())),
+            Stage::Error(error, _) => Some(("raised", error.bind(py).get_type())),
             Stage::Call(_) | Stage::Empty => None,
         };
         let mut more = match outcome {
@@ -900,8 +912,8 @@ impl TaskBase {
     #[getter]
     fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match &lock(&self.body).stage {
-            Stage::Error(error) => {
-                self.seen.store(true, Ordering::Relaxed);
+            Stage::Error(error, failure) => {
+                unseen::looked_at(failure.as_ref());
                 Some(error.clone_ref(py))
             }
             _ => None,
@@ -921,7 +933,11 @@ impl TaskBase {
                 visit.call(call.kwargs.as_deref())?;
                 visit.call(call.context.as_deref())?;
             }
-            Stage::Value(object) | Stage::Error(object) => visit.call(&**object)?,
+            Stage::Value(value) => visit.call(&**value)?,
+            Stage::Error(error, failure) => {
+                visit.call(&**error)?;
+                visit.call(failure.as_deref())?;
+            }
             Stage::Empty => {}
         }
         if let Some(extras) = &body.extras {
@@ -951,27 +967,14 @@ impl TaskBase {
     }
 }
 
+/// The last look at a handle whose references are gone. One that the collector has found has had its
+/// own; see [`Failure`].
 impl Drop for TaskBase {
     fn drop(&mut self) {
-        if self.task.view().phase() != Phase::Failed
-            || self.engine.is_inherited()
-            || self.seen.load(Ordering::Relaxed)
-        {
-            return;
+        if self.task.view().phase() == Phase::Failed {
+            // `None`: the interpreter is going away, and nobody can log any more.
+            let _ = Python::try_attach(|py| self.note_unseen(py));
         }
-        // The object is being deallocated, so the thread is attached, and may be in the middle of
-        // raising something else.
-        Python::attach(|py| {
-            let raised = PyErr::take(py);
-            let name = self.shown_name(py);
-            let stage = std::mem::replace(&mut lock(&self.body).stage, Stage::Empty);
-            if let Stage::Error(error) = stage {
-                Hooks::log_unseen(py, &name, error.bind(py));
-            }
-            if let Some(raised) = raised {
-                raised.restore(py);
-            }
-        });
     }
 }
 
