@@ -460,6 +460,24 @@ assert told == []
     )
 
 
+def test_a_second_import_counts_no_fork_twice(run_python):
+    """A program that imports the package anew is told of lost series as any other is."""
+    run_python(
+        PREAMBLE
+        + TOLD
+        + """
+for name in [name for name in sys.modules if name.partition(".")[0] == "asynctask"]:
+    del sys.modules[name]
+import asynctask
+asynctask.post_task(int, asynctask.IntervalTask(1000))
+def child():
+    (text,) = told
+    assert text.startswith("1 series posted before the fork are cancelled in this process"), text
+assert fork(child) == 0
+"""
+    )
+
+
 @pytest.mark.parametrize("how", ["multiprocessing", "subprocess"])
 def test_a_child_for_one_call_is_not_told(run_python, how):
     """Nobody expects the parent's series in a process of a pool's, or before an `exec`."""

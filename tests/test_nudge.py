@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import textwrap
 import threading
 import time
 
@@ -273,11 +274,96 @@ def test_a_child_expects_nobody_of_its_parents(run_python):
                 pool.post_task(int, DelayTask(0.01 + n / 200))
             pid = os.fork()
             if pid == 0:
-                os._exit(_asynctask._nudge_state() != (0, False))
+                os._exit(_asynctask._nudge_state() != (0, False, 0))
             assert os.waitpid(pid, 0)[1] == 0
         sys.setswitchinterval(0.005)
     """
     run_python(script)
+
+
+@needs_nudge
+def test_a_fork_waits_for_a_call_that_is_being_left(run_python):
+    """CPython's list is not copied while a thread writes to it."""
+    script = """
+        import os, threading, time, warnings
+        from asynctask import AsyncTaskPool, _asynctask
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
+        AsyncTaskPool(1).shutdown()
+        threading.Thread(target=_asynctask._stay_at_list, args=(0.5,)).start()
+        while _asynctask._nudge_state()[2] == 0:
+            time.sleep(0.001)
+        pid = os.fork()
+        at_list = _asynctask._nudge_state()[2]
+        if pid == 0:
+            os._exit(at_list)
+        assert at_list == 0
+        assert os.waitpid(pid, 0)[1] == 0
+    """
+    run_python(script)
+
+
+CALLS = """
+    import ctypes, logging, os, time, warnings
+    from asynctask import AsyncTaskPool, IntervalTask, _asynctask
+
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
+    logging.getLogger("asynctask").addFilter(lambda record: "before the fork" not in record.msg)
+    function = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+    called = []
+    call = function(lambda _: called.append(1) or 0)
+
+    def calls_are_made():
+        assert ctypes.pythonapi.Py_AddPendingCall(call, None) == 0
+        for _ in range(100):
+            time.sleep(0.001)  # who takes the GIL looks for calls
+            if called:
+                return True
+        return False
+"""
+
+
+@needs_nudge
+def test_calls_are_made_in_a_child(run_python):
+    """CPython's list works in a child, whatever is asked for while it is forked."""
+    script = """
+        memory = bytearray(1 << 26)  # makes a fork take its time
+        pools = [AsyncTaskPool(1) for _ in range(4)]
+        for number, pool in enumerate(pools):
+            pool.post_task(int, IntervalTask(0.001 + number / 10_000))
+        for _ in range(100):
+            end = time.monotonic() + 0.003
+            while time.monotonic() < end:
+                pass
+            pid = os.fork()
+            if pid == 0:
+                os._exit(not calls_are_made())
+            assert os.waitpid(pid, 0)[1] == 0
+    """
+    run_python(textwrap.dedent(CALLS) + textwrap.dedent(script))
+
+
+@needs_nudge
+def test_calls_are_made_in_a_child_of_a_worker_that_was_let_in(run_python):
+    """A fork waits until the main thread is no longer in a call, which would go on for ever."""
+    script = """
+        def fork():
+            if forked or _asynctask._nudge_state()[0] != 2:
+                return  # this worker has not been let in
+            pid = os.fork()
+            if pid == 0:
+                os._exit(not calls_are_made())
+            forked.append(os.waitpid(pid, 0)[1])
+
+        forked, pool = [], AsyncTaskPool(1)
+        beat = pool.post_task(fork, IntervalTask(0.002))
+        end = time.monotonic() + 20
+        while not forked and time.monotonic() < end:
+            pass
+        assert forked == [0]
+        beat.stop_and_wait(20)
+    """
+    run_python(textwrap.dedent(CALLS) + textwrap.dedent(script))
 
 
 def test_a_program_may_end_amid_nudges(run_python):

@@ -7,12 +7,13 @@
 //!
 //! 1. A worker that is about to attach says so, and looks whether a fork is going on. If so, it takes
 //!    back what it said, and waits.
-//! 2. Whoever is about to fork says so, and waits, detached, until no one is attaching.
+//! 2. Whoever is about to fork says so, and waits, detached, until no one is attaching, and until the
+//!    main thread is in no call of CPython's list; see [`nudge`].
 //! 3. In the parent he takes that back; in the child, which has no other threads, both counts are 0.
 //!
 //! A program that has Python inside, such as uWSGI, may fork without Python's knowing. Then steps 2 and
 //! 3 are left out but for the child's, which the C library calls: that a fork has happened must be known
-//! in the child whoever has forked.
+//! in the child whoever has forked. It also tells [`nudge`] of every fork, before and after.
 //!
 //! Of two that come at once, at least one sees the other: hence `SeqCst`. Nobody is woken here: the
 //! waits are of microseconds, at a fork, and a lock would have to be repaired in the child.
@@ -58,30 +59,53 @@ pub(super) fn end_attaching() {
 #[pyfunction]
 pub(super) fn _before_fork(py: Python<'_>) {
     FORKING.fetch_add(1, Ordering::SeqCst);
-    if ATTACHING.load(Ordering::SeqCst) > 0 {
+    let must_wait = || ATTACHING.load(Ordering::SeqCst) > 0 || nudge::is_away();
+    if must_wait() {
         py.detach(|| {
             let end = Instant::now() + PATIENCE;
-            while ATTACHING.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+            while must_wait() && Instant::now() < end {
                 pause();
             }
         });
     }
+    if !WATCHED.load(Ordering::Relaxed) {
+        nudge::before_fork();
+    }
+}
+
+/// Whether someone is between steps 2 and 3.
+pub(super) fn is_forking() -> bool {
+    FORKING.load(Ordering::SeqCst) > 0
 }
 
 /// Step 3, in the parent.
 #[pyfunction]
 pub(super) fn _after_fork_in_parent() {
     FORKING.fetch_sub(1, Ordering::SeqCst);
+    if !WATCHED.load(Ordering::Relaxed) {
+        nudge::after_fork_in_parent();
+    }
 }
 
-/// The C library calls [`in_child`].
+/// The C library calls us at every fork; see [`watch_forks`].
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// Has every fork of this process noticed in its child. Called once, at import.
+/// Has every fork of this process noticed in its child. Called at import; a second one finds it done.
 pub(super) fn watch_forks() {
+    if WATCHED.load(Ordering::Relaxed) {
+        return;
+    }
     #[cfg(unix)]
     {
         use std::ffi::c_int;
+
+        extern "C" fn before() {
+            nudge::before_fork();
+        }
+
+        extern "C" fn in_parent() {
+            nudge::after_fork_in_parent();
+        }
 
         unsafe extern "C" {
             // POSIX.
@@ -94,8 +118,9 @@ pub(super) fn watch_forks() {
         // SAFETY:
         // 1. The signature is that of POSIX, on every unix.
         // 2. `in_child` does what is allowed between a fork and an exec: it stores a few atomics.
-        // 3. It stays where it is: CPython never unloads an extension module.
-        let refused = unsafe { pthread_atfork(None, None, Some(in_child)) } != 0;
+        //    The others run in the parent, and never attach.
+        // 3. All of them stay where they are: CPython never unloads an extension module.
+        let refused = unsafe { pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } != 0;
         // Without memory for it, forks that Python knows of are still noticed.
         WATCHED.store(!refused, Ordering::Relaxed);
     }
@@ -116,6 +141,6 @@ extern "C" fn in_child() {
     unseen::after_fork_in_child();
 }
 
-fn pause() {
+pub(super) fn pause() {
     Parker::new().park(Instant::now().checked_add(PAUSE));
 }

@@ -73,7 +73,7 @@ mod _asynctask {
     #[pymodule_export]
     use super::hooks::_install;
     #[pymodule_export]
-    use super::nudge::_nudge_state;
+    use super::nudge::{_nudge_state, _stay_at_list};
     #[pymodule_export]
     use super::options::{_remake_option, DelayTask, IntervalTask, IntervalWithDelayTask};
     #[pymodule_export]

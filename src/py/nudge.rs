@@ -45,6 +45,12 @@
 //! - *There are more due tasks than nudges*: each costs the main thread time, and is refused when it
 //!   has had too many; see [`EVERY`]. The tasks run with the next, or when the switch interval ends.
 //! - *Somebody else's calls fill CPython's list*: no nudge.
+//! - *A fork comes while the call is being left*: it would copy CPython's list half-written, page by
+//!   page, and the child would take calls from another end than where they are left. So a fork waits
+//!   for who is at it, and whoever comes later leaves none: no nudge.
+//! - *A worker that has been let in forks*: in the child CPython would go on to take the main thread,
+//!   which is no more, for the one that runs such calls, and never run any. So that fork waits too,
+//!   detached, until the main thread is back from [`give_way`], which it does not enter again before.
 //! - *A signal arrives while the main thread sleeps here*: it goes on, for the handler's sake.
 //! - *The child of a fork on another thread than the main one*: CPython goes on to tell the parent's
 //!   main thread, which is no more. No nudge, and no harm: that thread's state is static memory.
@@ -57,12 +63,13 @@ use std::ffi::{c_int, c_void};
 use std::hint::spin_loop;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::gate;
 use crate::clock::{Nanos, nanos};
 use crate::sync::{Parked, Parker};
 
@@ -101,11 +108,18 @@ const MISSED: u8 = 3;
 
 static NUDGE: OnceLock<Nudge> = OnceLock::new();
 
+/// Threads that are at CPython's list, and forks that keep others away from it. Of two that come at
+/// once, at least one sees the other: hence `SeqCst`.
+static ADDING: AtomicUsize = AtomicUsize::new(0);
+static FORKS: AtomicUsize = AtomicUsize::new(0);
+
 /// What timer threads, workers and the main thread share.
 pub(super) struct Nudge {
     word: AtomicU8,
     /// The call is in CPython's list.
     is_queued: AtomicBool,
+    /// The main thread is in [`give_way`], detached.
+    is_away: AtomicBool,
     /// When, since `birth`, the nudges so far will have been paid for.
     paid_at: AtomicU64,
     birth: Instant,
@@ -122,6 +136,7 @@ impl Nudge {
             NUDGE.get_or_init(|| Self {
                 word: AtomicU8::new(NOBODY),
                 is_queued: AtomicBool::new(false),
+                is_away: AtomicBool::new(false),
                 paid_at: AtomicU64::new(0),
                 birth: Instant::now(),
                 main: Parker::new(),
@@ -140,15 +155,7 @@ impl Nudge {
         if self.is_queued.swap(true, Ordering::SeqCst) {
             return;
         }
-        // SAFETY:
-        // 1. It may be called from any thread, attached or not; it takes a lock that is held for a
-        //    few instructions, by nobody who waits for anything, and that a forked child renews.
-        // 2. What it touches of the interpreter, list, lock and main thread's state, is static: a
-        //    timer thread that is late at the end of the program writes to what is still there.
-        // 3. The function is of the type asked for, does not look at its argument, and is never
-        //    unloaded, as no extension module is.
-        let refused = unsafe { ffi::Py_AddPendingCall(Some(give_way), ptr::null_mut()) } != 0;
-        if refused {
+        if !add_give_way() {
             self.is_queued.store(false, Ordering::SeqCst);
         }
     }
@@ -221,34 +228,104 @@ impl Nudge {
     }
 }
 
+/// A thread that is at CPython's list, where no fork may find it.
+struct AtList;
+
+impl AtList {
+    /// `None`: a fork is going on.
+    fn enter() -> Option<Self> {
+        ADDING.fetch_add(1, Ordering::SeqCst);
+        let entered = Self;
+        (FORKS.load(Ordering::SeqCst) == 0).then_some(entered)
+    }
+}
+
+impl Drop for AtList {
+    fn drop(&mut self) {
+        ADDING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Leaves the call in CPython's list. `false`: it is full, or being forked.
+fn add_give_way() -> bool {
+    let Some(_at_list) = AtList::enter() else {
+        return false;
+    };
+    // SAFETY:
+    // 1. It may be called from any thread, attached or not; it takes a lock that is held for a
+    //    few instructions, by nobody who waits for anything, and that a forked child renews.
+    // 2. What it touches of the interpreter, list, lock and main thread's state, is static: a
+    //    timer thread that is late at the end of the program writes to what is still there.
+    // 3. The function is of the type asked for, does not look at its argument, and is never
+    //    unloaded, as no extension module is.
+    unsafe { ffi::Py_AddPendingCall(Some(give_way), ptr::null_mut()) == 0 }
+}
+
 /// Steps 2 and 5. CPython calls it on the main thread, attached, between two bytecodes.
 extern "C" fn give_way(_: *mut c_void) -> c_int {
     let Some(nudge) = NUDGE.get() else { return 0 };
     nudge.is_queued.store(false, Ordering::SeqCst);
-    if nudge.is(ASKED) {
+    if nudge.is(ASKED) && !gate::is_forking() {
         // SAFETY: CPython calls this on a thread that is attached, and the token ends with the call.
         let py = unsafe { Python::assume_attached() };
         let start = Instant::now();
+        nudge.is_away.store(true, Ordering::SeqCst);
         py.detach(|| nudge.wait());
+        nudge.is_away.store(false, Ordering::SeqCst);
         let away = nanos(start.elapsed());
         nudge.charge(away.saturating_mul(TIMES_AWAY).max(EVERY));
     }
     0
 }
 
-/// Called in a forked child: whoever was on the way is the parent's.
-pub(super) fn after_fork_in_child() {
-    if let Some(nudge) = NUDGE.get() {
-        nudge.word.store(NOBODY, Ordering::SeqCst);
-        nudge.is_queued.store(false, Ordering::SeqCst);
+/// Whether the main thread is in a call that CPython is running.
+pub(super) fn is_away() -> bool {
+    NUDGE
+        .get()
+        .is_some_and(|nudge| nudge.is_away.load(Ordering::SeqCst))
+}
+
+/// Called where a fork is about to copy this process, attached or not: afterwards nobody is at
+/// CPython's list. Who was there had a few instructions to go.
+pub(super) fn before_fork() {
+    FORKS.fetch_add(1, Ordering::SeqCst);
+    while ADDING.load(Ordering::SeqCst) > 0 {
+        gate::pause();
     }
 }
 
-/// The word, and whether the call is in CPython's list; `None` before there is a nudge. For tests.
+/// Called in the parent, after that.
+pub(super) fn after_fork_in_parent() {
+    FORKS.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// Called in a forked child: whoever was on the way is the parent's.
+pub(super) fn after_fork_in_child() {
+    ADDING.store(0, Ordering::SeqCst);
+    FORKS.store(0, Ordering::SeqCst);
+    if let Some(nudge) = NUDGE.get() {
+        nudge.word.store(NOBODY, Ordering::SeqCst);
+        nudge.is_queued.store(false, Ordering::SeqCst);
+        nudge.is_away.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The word, whether the call is in CPython's list, and how many threads are at it; `None` before
+/// there is a nudge. For tests.
 #[pyfunction]
-pub(super) fn _nudge_state() -> Option<(u8, bool)> {
+pub(super) fn _nudge_state() -> Option<(u8, bool, usize)> {
     NUDGE.get().map(|nudge| {
         let word = nudge.word.load(Ordering::SeqCst);
-        (word, nudge.is_queued.load(Ordering::SeqCst))
+        let is_queued = nudge.is_queued.load(Ordering::SeqCst);
+        (word, is_queued, ADDING.load(Ordering::SeqCst))
     })
+}
+
+/// Stays at CPython's list for so many seconds, detached. For tests.
+#[pyfunction]
+pub(super) fn _stay_at_list(py: Python<'_>, seconds: f64) {
+    py.detach(|| {
+        let _at_list = AtList::enter();
+        Parker::new().park(Some(Instant::now() + Duration::from_secs_f64(seconds)));
+    });
 }
