@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from asynctask import _asynctask, _threading
 from asynctask._executors import on_executor
-from asynctask._threading import has_other_threads, register_thread, unregister_thread
+from asynctask._threading import has_other_threads, register_thread, trace_thread
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -47,7 +47,7 @@ __all__ = [
     "register_thread",
     "runs_on_loops",
     "stalled_loops",
-    "unregister_thread",
+    "trace_thread",
 ]
 
 # No `NullHandler`: in a program that has not set logging up, a failure that nobody looked at goes

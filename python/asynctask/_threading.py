@@ -7,9 +7,11 @@ says ``attr-defined``. `tests/test_private_parts.py` tells what a new CPython ha
 - ``_register_atexit``: a call before threads are joined, as `concurrent.futures` has it; 3.9 on.
 - ``_shutdown``: the end of a forked child, as `multiprocessing` has it.
 - ``_DummyThread``: the base of what `threading` sees of a worker.
-- ``_active``, ``_active_limbo_lock``: where threads are entered. A fork makes a new lock.
+- ``_active``: where threads are entered, by their identities. `threading` has a lock for it, which
+  no code of ours may hold: a debugger that stops all threads would stop the one that has it, and
+  then wait for it itself. What is done with the dict here is one operation each, and needs none.
 - ``_thread_local_info._track_dummy_thread_ref``: takes a dummy out of ``_active`` when the locals
-  of its thread end; 3.13 on.
+  of its thread end, if that is the ``_dummy_thread`` that it knows; 3.13 on.
 - ``_MainThread``: the class of a worker that has forked, in the child. From 3.13 on CPython gives
   it that class; ``_set_tstate_lock`` goes with it up to 3.12.
 
@@ -19,7 +21,7 @@ ends like that of `threading`, in whose place it is called here.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -33,7 +35,7 @@ __all__ = [
     "has_other_threads",
     "register_thread",
     "shut_down",
-    "unregister_thread",
+    "trace_thread",
 ]
 
 
@@ -47,28 +49,30 @@ class _WorkerThread(threading._DummyThread):
     def _settle(self, name: str) -> None:
         """Make a dummy that has been entered a worker's."""
         self._name = name
-        self._over = False
         info: Any = getattr(threading, "_thread_local_info", None)
         if not hasattr(info, "_track_dummy_thread_ref"):
             return
         # We take the thread off the list ourselves. At the end of the program the `__del__` of what
         # does it for CPython may find its module gone, and say so on stderr (gh-130522). It is
-        # called here instead, and what it does is taken back. (To give it another class would stop
+        # called here instead, and has no thread to take off. (To give it another class would stop
         # every thread of a program without a GIL.)
-        with threading._active_limbo_lock:  # type: ignore[attr-defined]
-            del info._track_dummy_thread_ref
-            threading._active[self.ident] = self  # type: ignore[attr-defined]
+        info._track_dummy_thread_ref._dummy_thread = None
+        del info._track_dummy_thread_ref
 
     def is_alive(self) -> bool:
-        return not self._over
+        return threading._active.get(self.ident) is self  # type: ignore[attr-defined]
 
     def join(self, timeout: float | None = None) -> None:  # noqa: ARG002  # Thread's signature
         message = "a worker ends when its pool says so; use the pool's shutdown"
         raise RuntimeError(message)
 
 
-def register_thread(name: str) -> None:
-    """Do for the calling worker what `Thread._bootstrap` does for a thread of Python's."""
+def register_thread(name: str) -> Callable[[], object]:
+    """Enter the calling worker on `threading`'s list, and give what takes it off again.
+
+    That is none of Python's functions: a debugger could stop the thread in one, and would then not
+    find it on the list to let it go on.
+    """
     thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
     if type(thread) is threading._DummyThread:
         # A debugger has seen this very call, and asked whose it is. What it was given is what it
@@ -76,25 +80,21 @@ def register_thread(name: str) -> None:
         thread.__class__ = _WorkerThread
         _WorkerThread._settle(thread, name)  # type: ignore[arg-type]  # it is one now
     else:
-        _WorkerThread(name)
-    # A native thread starts without the trace and profile functions that
-    # `threading.settrace` and `threading.setprofile` promise to every new thread.
+        thread = _WorkerThread(name)
+    return functools.partial(threading._active.pop, thread.ident, None)  # type: ignore[attr-defined]
+
+
+def trace_thread() -> None:
+    """Give the calling worker what `settrace` and `setprofile` of `threading` promise to threads.
+
+    A native thread starts without.
+    """
     trace = threading.gettrace()
     if trace is not None:
         sys.settrace(trace)
     profile = threading.getprofile()
     if profile is not None:
         sys.setprofile(profile)
-
-
-def unregister_thread() -> None:
-    """Take the calling worker off `threading`'s list again."""
-    thread = threading.current_thread()
-    if isinstance(thread, _WorkerThread):
-        thread._over = True
-        # Without it the entry stays until the system gives the same identity to another thread.
-        with contextlib.suppress(AttributeError, KeyError), threading._active_limbo_lock:  # type: ignore[attr-defined]
-            del threading._active[thread.ident]  # type: ignore[attr-defined]
 
 
 def has_other_threads() -> bool:

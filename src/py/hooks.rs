@@ -9,12 +9,13 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDelta, PyDict, PyList, PyMapping, PyString, PyType};
+use pyo3::types::{PyDelta, PyDict, PyList, PyMapping, PyString, PyTuple, PyType};
 
+use super::callback::{self, Kept};
 use super::gate;
 use super::pool::PoolBase;
 use super::task::TaskBase;
-use super::{callback, errors, unseen};
+use super::{errors, unseen};
 use crate::pool::is_any_worker;
 
 pub(super) struct Hooks {
@@ -87,18 +88,27 @@ impl Hooks {
             .ok_or_else(|| PyRuntimeError::new_err("asynctask._asynctask was imported on its own"))
     }
 
-    /// Tells Python's `threading` about the calling worker.
-    pub(super) fn register_thread(py: Python<'_>, name: &str) {
-        Self::tell(py, "register_thread", |module, method| {
+    /// Tells Python's `threading` about the calling worker. What it gives takes that back when it is
+    /// called; `None`: Python has failed.
+    pub(super) fn register_thread<'py>(py: Python<'py>, name: &str) -> Option<Bound<'py, PyAny>> {
+        let unregister = Self::tell(py, "register_thread", |module, method| {
             callback::call_method(module, method, (name,))
         });
-    }
-
-    /// Takes [`register_thread`](Self::register_thread) back.
-    pub(super) fn unregister_thread(py: Python<'_>) {
-        Self::tell(py, "unregister_thread", |module, method| {
+        Self::tell(py, "trace_thread", |module, method| {
             callback::call_method(module, method, ())
         });
+        unregister
+    }
+
+    /// Calls what [`register_thread`](Self::register_thread) has given.
+    pub(super) fn unregister_thread(unregister: Option<Bound<'_, PyAny>>) {
+        let Some(unregister) = unregister else { return };
+        let py = unregister.py();
+        // The thread object, which may end here, and with it whatever has been set on it.
+        let thread = callback::call(&unregister, &PyTuple::empty(py), None).map(Kept::from);
+        if let Err(error) = thread {
+            callback::unraisable(py, error, None);
+        }
     }
 
     /// A pool has lent more workers than anybody should need.
@@ -284,11 +294,10 @@ impl Hooks {
         py: Python<'py>,
         method: &'static str,
         call: impl FnOnce(&Bound<'py, PyAny>, &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>>,
-    ) {
-        let result = Self::get(py)
-            .and_then(|hooks| call(hooks.functions.bind(py), &PyString::intern(py, method)));
-        if let Err(error) = result {
-            callback::unraisable(py, error, None);
-        }
+    ) -> Option<Bound<'py, PyAny>> {
+        Self::get(py)
+            .and_then(|hooks| call(hooks.functions.bind(py), &PyString::intern(py, method)))
+            .map_err(|error| callback::unraisable(py, error, None))
+            .ok()
     }
 }

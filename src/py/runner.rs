@@ -231,7 +231,7 @@ impl Runner for PyRunner {
         let attached = Python::try_attach(|py| {
             gate::end_attaching();
             self.arrived();
-            Hooks::register_thread(py, &worker.name());
+            let unregister = Hooks::register_thread(py, &worker.name());
             if self.initialize(py) {
                 let pause = Parker::new();
                 let mut wakes = Wakes::default();
@@ -258,7 +258,7 @@ impl Runner for PyRunner {
             // is somebody else's to log.
             IS_WORKER.set(false);
             unseen::log_noted(py);
-            Hooks::unregister_thread(py);
+            Hooks::unregister_thread(unregister);
             callback::end_thread_state(py);
         });
         if attached.is_none() {

@@ -242,7 +242,7 @@ fn attend() {
     gate::begin_attaching();
     let attached = Python::try_attach(|py| {
         gate::end_attaching();
-        Hooks::register_thread(py, THREAD_NAME);
+        let unregister = Hooks::register_thread(py, THREAD_NAME);
         loop {
             log_all(py);
             if birth.is_inherited() {
@@ -254,7 +254,7 @@ fn attend() {
                 break;
             }
         }
-        Hooks::unregister_thread(py);
+        Hooks::unregister_thread(unregister);
         callback::end_thread_state(py);
     });
     if attached.is_none() {
