@@ -61,6 +61,17 @@ test: lint types test-rust test-python ## everything that must pass: lint, types
 test-rust: ## tests of the core; needs no Python
 	cargo test --quiet
 
+# The toolchain is rustup's: nothing is downloaded here.
+.PHONY: msrv
+msrv: ## core and binding compile with the oldest Rust that Cargo.toml promises
+	version=$$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' Cargo.toml); \
+	for toolchain in $$version $$version.0; do \
+		if rustup run $$toolchain cargo --version >/dev/null 2>&1; then \
+			exec rustup run $$toolchain cargo check --quiet --features python --target-dir target/msrv; \
+		fi; \
+	done; \
+	echo "== NOT CHECKED: the oldest Rust, $$version, which is not installed"
+
 .PHONY: test-python
 test-python: dev ## tests of the module
 	$(BIN)/python -m pytest -q -m 'not slow'
