@@ -541,6 +541,79 @@ assert told == []
     )
 
 
+@pytest.mark.parametrize("way", ["in", "out"])
+def test_a_fork_waits_for_a_worker_that_comes_or_goes(run_python, way):
+    """No fork comes while a worker enters `threading`'s list, or is on its way out from there."""
+    run_python(
+        PREAMBLE
+        + f"""
+from asynctask import _hooks
+here, forking, passed = threading.Event(), threading.Event(), []
+os.register_at_fork(before=forking.set)  # the last that is registered is the first that is called
+def await_fork(call, *args):
+    here.set()
+    assert forking.wait(20)
+    time.sleep(0.05)  # that is when a fork which does not wait is over
+    result = call(*args)
+    passed.append(1)
+    return result
+original = _hooks.register_thread
+def register_thread(name):
+    if {way!r} == "in":
+        return await_fork(original, name)
+    unregister = original(name)
+    return lambda: await_fork(unregister)
+_hooks.register_thread = register_thread
+pool = AsyncTaskPool(1, idle_timeout=0)
+pool.submit(int)
+assert here.wait(20)
+def child():
+    assert passed == [1]
+assert fork(child) == 0
+"""
+    )
+
+
+def test_forks_at_the_end_of_a_threads_locals(run_python):
+    """What ends with a worker's `threading.local` may fork, and does not wait for itself."""
+    run_python(
+        PREAMBLE
+        + """
+local, codes, over = threading.local(), [], threading.Event()
+class Last:
+    def __del__(self):
+        for _ in range(20):
+            codes.append(fork(lambda: None))
+        over.set()
+def work():
+    local.last = Last()
+pool = AsyncTaskPool(1, idle_timeout=0)
+pool.submit(work).result(20)
+assert over.wait(15)  # a second each is what forks wait for others
+assert codes == [0] * 20
+"""
+    )
+
+
+def test_a_hook_that_waits_for_workers_before_a_fork(run_python):
+    """Who shuts a pool down before each fork may have said so before the package was imported."""
+    run_python(
+        """
+import os
+pools = []
+os.register_at_fork(before=lambda: [pool.shutdown() for pool in pools])  # called after ours
+"""
+        + PREAMBLE
+        + """
+pools.append(AsyncTaskPool(2, min_workers=1))
+assert pools[0].submit(lambda: 1).result(20) == 1
+def child():
+    assert asynctask.post_task(lambda: 2).result(20) == 2
+assert fork(child) == 0
+"""
+    )
+
+
 def run_long(program: str) -> None:
     """Run a program that may take minutes."""
     done = subprocess.run(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import collections
+import gc
 import re
 import sys
 import sysconfig
+import threading
 import tomllib
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from asynctask import AsyncTaskPool
 
 ROOT = Path(__file__).parents[1]
 FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -51,3 +57,112 @@ def test_a_gil_stays_on(run_python: Callable[..., str]) -> None:
     """`sys._is_gil_enabled` says of a task what it says of the main thread."""
     program = "import sys, asynctask; print(asynctask.post_task(sys._is_gil_enabled).result())"
     assert run_python(program) == f"{not FREE}\n"
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """Leave objects to their reference counts: the collector looks after those of all threads."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("without_collector")
+def test_results_of_callables_in_c_go_after_the_next_batch(
+    make_pool: Callable[..., AsyncTaskPool], until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """What a worker has made and others let go of is freed, though the worker runs no Python."""
+    pool = make_pool(1, min_workers=1)  # one that leaves frees everything
+    result = weakref.ref(pool.submit(collections.deque).result(20))
+    pool.submit(int).result(20)
+    until(lambda: result() is None)
+
+
+@pytest.mark.usefixtures("without_collector")
+def test_results_of_callables_in_c_go_while_the_queue_is_never_empty(
+    make_pool: Callable[..., AsyncTaskPool], until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """A worker that always finds another task frees what others have let go of meanwhile."""
+    pool = make_pool(1)
+    locks = [threading.Lock() for _ in range(3)]
+    for lock in locks:
+        lock.acquire()
+    before, made, between = map(
+        pool.submit, [locks[0].acquire, collections.deque, locks[1].acquire]
+    )
+    many = [pool.submit(int) for _ in range(100)]
+    after = pool.submit(locks[2].acquire)
+    until(before.running)
+    locks[0].release()
+    result = weakref.ref(made.result(20))
+    until(between.running)
+    del made
+    locks[1].release()
+    until(after.running)
+    is_gone = result() is None
+    locks[2].release()
+    assert is_gone
+    assert after.result(20)
+    assert all(task.done() for task in many)
+
+
+@pytest.mark.parametrize("gil", ["0", "1"])
+@pytest.mark.parametrize("how", ["submit", "map"])
+def test_memory_of_results_of_callables_in_c(
+    run_python: Callable[..., str], monkeypatch: pytest.MonkeyPatch, how: str, gil: str
+) -> None:
+    """6,000 results of 100 kB, each dropped as it is looked at, need no more memory than a few."""
+    if gil == "0" and not FREE:
+        pytest.skip("this interpreter has a GIL")
+    monkeypatch.setenv("PYTHON_GIL", gil)
+    printed = run_python(
+        f"""
+        from collections import deque
+        from asynctask import AsyncTaskPool
+
+        pool, text = AsyncTaskPool(2), "x" * 100_000
+
+        def resident():
+            with open("/proc/self/statm") as statm:
+                return int(statm.read().split()[1]) * 4096
+
+        def look_at(count):
+            if {how!r} == "map":
+                for result in pool.map(text.encode, ["ascii"] * count, buffersize=50):
+                    assert len(result) == 100_000
+            else:
+                tasks = deque()
+                for _ in range(count):
+                    tasks.append(pool.submit(text.encode))
+                    if len(tasks) > 50:
+                        assert len(tasks.popleft().result(20)) == 100_000
+
+        look_at(200)
+        before = resident()
+        look_at(6_000)
+        print(resident() - before)
+        """
+    )
+    assert int(printed) < 100_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it asks Linux for a thread's switches")
+@pytest.mark.skipif(
+    getattr(sys, "_is_gil_enabled", lambda: True)(), reason="this interpreter has a GIL"
+)
+def test_workers_do_not_pause_without_a_gil(make_pool: Callable[..., AsyncTaskPool]) -> None:
+    """A worker that need not offer the interpreter to anybody goes from task to task."""
+    import resource  # noqa: PLC0415  # there is none on Windows
+
+    pool = make_pool(1)
+    pool.submit(int).result(20)
+    locked = threading.Lock()
+    locked.acquire()
+    pool.submit(locked.acquire)  # so that all is queued before the first is run
+    before = pool.submit(resource.getrusage, resource.RUSAGE_THREAD)
+    tasks = [pool.submit(sum, range(20_000)) for _ in range(1_600)]
+    after = pool.submit(resource.getrusage, resource.RUSAGE_THREAD)
+    locked.release()
+    switches = after.result(30).ru_nvcsw - before.result(0).ru_nvcsw
+    assert switches < 50  # one in each of the 100 slices would be a pause
+    assert all(task.done() for task in tasks)

@@ -46,6 +46,7 @@ __all__ = [
     "on_loop",
     "register_thread",
     "runs_on_loops",
+    "safe_point",
     "stalled_loops",
     "trace_thread",
 ]
@@ -138,6 +139,10 @@ def forget_async_library(context: Context, is_loop: bool) -> None:
     library = context.get(variable)
     if library is not None and not (is_loop and library == "asyncio"):
         context.run(variable.set, None)
+
+
+def safe_point() -> None:
+    """Run a bytecode: CPython does on it what it has put off for this thread."""
 
 
 class _Waiters(list[Any]):

@@ -36,7 +36,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, ffi, intern};
 
-use super::{gate, runner};
+use super::gate::OnTheWay;
+use super::runner;
 
 type Call = unsafe extern "C-unwind" fn(
     *mut ffi::PyObject,
@@ -233,8 +234,8 @@ impl<T> Parcel<T> {
 
 /// Ends what Python keeps for this thread, its `threading.local`s above all, whose ends may run
 /// Python code. To be called last, on a thread that is about to let go of the interpreter for good;
-/// it gets an empty state in place of the old one, for pyo3 to end.
-pub(super) fn end_thread_state(py: Python<'_>) {
+/// it gets an empty state in place of the old one, for pyo3 to end. Such a thread is on its way out.
+pub(super) fn end_thread_state(py: Python<'_>, _: &OnTheWay) {
     drop_spare(py);
     // SAFETY:
     // 1. As for `call`.
@@ -246,9 +247,7 @@ pub(super) fn end_thread_state(py: Python<'_>) {
         let guard = NeverUnwound;
         release(ffi::PyGILState_STATE::PyGILState_UNLOCKED);
         std::mem::forget(guard);
-        gate::begin_attaching();
         ffi::PyGILState_Ensure(); // pyo3 has this one under a guard of its own
-        gate::end_attaching();
     }
 }
 

@@ -1,15 +1,21 @@
-//! Forks, and the making of thread states, keep out of each other's way.
+//! Forks, and the coming and going of threads, keep out of each other's way.
 //!
 //! Owned by the process. A thread of ours that attaches for the first time has CPython make a state
 //! for it, which takes a lock of the interpreter's, and that happens before the thread has the GIL.
 //! A fork in just that moment leaves the lock held for ever in the child, which up to CPython 3.11
 //! needs it on its very first steps, and hangs.
 //!
-//! 1. A worker that is about to attach says so, and looks whether a fork is going on. If so, it takes
-//!    back what it said, and waits.
-//! 2. Whoever is about to fork says so, and waits, detached, until no one is attaching, and until the
-//!    main thread is in no call of CPython's list; see [`nudge`].
-//! 3. In the parent he takes that back; in the child, which has no other threads, both counts are 0.
+//! Without a GIL there are more such locks, those of dicts: of `threading`'s list of threads, and where
+//! every `threading.local` keeps what each thread has of it. A fork stops all threads, but a lock
+//! that one of them has long waited for may have been given to it while it is stopped. So a worker
+//! is on its way in until it is on `threading`'s list, and on its way out from the moment when it
+//! is taken off that until its state has ended.
+//!
+//! 1. A worker that is about to come or go says so, and looks whether a fork is going on. If so, it
+//!    takes back what it said, and waits, detached.
+//! 2. Whoever is about to fork says so, and waits, detached, until no other thread is on its way, and
+//!    until the main thread is in no call of CPython's list; see [`nudge`].
+//! 3. In the parent he takes that back; in the child, which has no other threads, all counts are 0.
 //!
 //! A program that has Python inside, such as uWSGI, may fork without Python's knowing. Then steps 2 and
 //! 3 are left out but for the child's, which the C library calls: that a fork has happened must be known
@@ -18,6 +24,8 @@
 //! Of two that come at once, at least one sees the other: hence `SeqCst`. Nobody is woken here: the
 //! waits are of microseconds, at a fork, and a lock would have to be repaired in the child.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,41 +33,77 @@ use pyo3::prelude::*;
 
 use super::nudge;
 use super::unseen;
-use crate::fork;
+use crate::fork::{self, Birth};
 use crate::sync::Parker;
 
-static ATTACHING: AtomicUsize = AtomicUsize::new(0);
+static ON_THE_WAY: AtomicUsize = AtomicUsize::new(0);
 static FORKING: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// How often the calling thread is counted in `ON_THE_WAY`: a fork does not wait for itself. What
+    /// ends with a thread's `threading.local`s may fork.
+    static OWN: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// The longest that a fork waits. Attaching takes what the GIL takes, unless the interpreter is going
-/// away: then it never ends.
+/// The longest that a fork waits for workers, and a worker for forks. Neither need end by itself:
+/// attaching does not once the interpreter goes away, and what users do at the end of a
+/// `threading.local`, or in hooks of their own at a fork, may wait for the other side.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Step 1.
-pub(super) fn begin_attaching() {
-    loop {
-        ATTACHING.fetch_add(1, Ordering::SeqCst);
-        if FORKING.load(Ordering::SeqCst) == 0 {
-            return;
+/// The calling thread is on its way in or out, and other threads' forks wait for it.
+#[must_use]
+pub(super) struct OnTheWay {
+    birth: Birth,
+    /// It is the thread's own.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl OnTheWay {
+    /// Step 1, for a thread that is about to attach.
+    pub(super) fn begin() -> Self {
+        Self::begin_after(pause)
+    }
+
+    /// Step 1, for an attached thread.
+    pub(super) fn begin_attached(py: Python<'_>) -> Self {
+        Self::begin_after(|| py.detach(pause)) // who forks needs the interpreter
+    }
+
+    fn begin_after(pause: impl Fn()) -> Self {
+        let end = Instant::now() + PATIENCE;
+        ON_THE_WAY.fetch_add(1, Ordering::SeqCst);
+        while FORKING.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+            ON_THE_WAY.fetch_sub(1, Ordering::SeqCst);
+            pause();
+            ON_THE_WAY.fetch_add(1, Ordering::SeqCst);
         }
-        ATTACHING.fetch_sub(1, Ordering::SeqCst);
-        pause();
+        OWN.set(OWN.get() + 1);
+        Self {
+            birth: Birth::now(),
+            _not_send: PhantomData,
+        }
     }
 }
 
-/// The thread is attached, or will not be.
-pub(super) fn end_attaching() {
-    ATTACHING.fetch_sub(1, Ordering::SeqCst);
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        // A child has begun to count anew.
+        if !self.birth.is_inherited() {
+            OWN.set(OWN.get() - 1);
+            ON_THE_WAY.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
 }
 
 /// Step 2.
 #[pyfunction]
 pub(super) fn _before_fork(py: Python<'_>) {
     FORKING.fetch_add(1, Ordering::SeqCst);
-    let must_wait = || ATTACHING.load(Ordering::SeqCst) > 0 || nudge::is_away();
+    let own = OWN.get();
+    let must_wait = || ON_THE_WAY.load(Ordering::SeqCst) > own || nudge::is_away();
     if must_wait() {
         py.detach(|| {
             let end = Instant::now() + PATIENCE;
@@ -135,7 +179,8 @@ pub(super) fn after_fork_in_child() {
 
 extern "C" fn in_child() {
     fork::after_fork_in_child();
-    ATTACHING.store(0, Ordering::SeqCst);
+    ON_THE_WAY.store(0, Ordering::SeqCst);
+    OWN.set(0);
     FORKING.store(0, Ordering::SeqCst);
     nudge::after_fork_in_child();
     unseen::after_fork_in_child();

@@ -26,6 +26,8 @@ pub(super) struct Hooks {
     /// `threading.Condition`.
     pub(super) condition_class: Py<PyAny>,
     functions: Py<PyAny>,
+    /// One of them, which workers call all the time.
+    safe_point: Py<PyAny>,
     /// `functools.partial` and `types.MethodType`.
     pub(super) partial_class: Py<PyAny>,
     pub(super) method_class: Py<PyAny>,
@@ -63,6 +65,7 @@ pub(super) fn _install(
         task_class: task_class.unbind(),
         pool_class: pool_class.unbind(),
         condition_class: condition_class.unbind(),
+        safe_point: functions.getattr("safe_point")?.unbind(),
         functions: functions.unbind(),
         partial_class: py.import("functools")?.getattr("partial")?.unbind(),
         method_class: py.import("types")?.getattr("MethodType")?.unbind(),
@@ -107,6 +110,16 @@ impl Hooks {
         // The thread object, which may end here, and with it whatever has been set on it.
         let thread = callback::call(&unregister, &PyTuple::empty(py), None).map(Kept::from);
         if let Err(error) = thread {
+            callback::unraisable(py, error, None);
+        }
+    }
+
+    /// Runs a bytecode.
+    pub(super) fn safe_point(py: Python<'_>) {
+        let called = Self::get(py)
+            .and_then(|hooks| callback::call(hooks.safe_point.bind(py), &PyTuple::empty(py), None));
+        if let Err(error) = called {
+            // Somebody else's: a trace function's, or an exception that was set for this thread.
             callback::unraisable(py, error, None);
         }
     }

@@ -15,7 +15,7 @@
 //! | `errors.rs`    | the core's errors as Python's exceptions                         |
 //! | `callback.rs`  | calling Python from a worker; the only `unsafe` for finalization |
 //! | `nudge.rs`     | asks a main thread that computes to let a worker have its turn   |
-//! | `gate.rs`      | forks and new thread states keep out of each other's way         |
+//! | `gate.rs`      | keeps forks apart from threads that come and go                  |
 //! | `stack.rs`     | how much stack a thread of Python's would have                   |
 //! | `hooks.rs`     | what the binding asks of the package's Python files              |
 //!

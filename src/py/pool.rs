@@ -34,7 +34,7 @@ use super::hooks::Hooks;
 use super::job::PyJob;
 use super::nudge::Nudge;
 use super::options::{Interval, Plan};
-use super::runner::{self, Initializer, PyRunner};
+use super::runner::{self, Initializer, PyRunner, Sharing};
 use super::stack;
 use super::task::{Call, Place, TaskBase, interrupted, new_task};
 use super::testing::ManualClock;
@@ -84,6 +84,7 @@ pub(super) struct Contents {
     reborn: Mutex<Option<Works>>,
     options: Options,
     initializer: Option<Arc<Initializer>>,
+    sharing: Sharing,
     nudge: Option<&'static Nudge>,
     /// `shutdown` was called; a child of a pool that is shut down is born shut down.
     is_shut: AtomicBool,
@@ -116,10 +117,11 @@ impl Works {
         py: Python<'_>,
         options: &Options,
         initializer: Option<&Arc<Initializer>>,
+        sharing: Sharing,
         nudge: Option<&'static Nudge>,
         is_shut: bool,
     ) -> Self {
-        let runner = Arc::new(PyRunner::new(initializer.map(Arc::clone), nudge));
+        let runner = Arc::new(PyRunner::new(initializer.map(Arc::clone), sharing, nudge));
         let engine = Engine::new(options, Arc::<PyRunner>::clone(&runner));
         runner.belong_to(&engine);
         exit::register(py, &engine);
@@ -174,7 +176,14 @@ impl Contents {
         // Made outside the lock; of two that are made at once, one is thrown away unused.
         let is_shut = self.is_shut.load(Ordering::Relaxed);
         let initializer = self.initializer.as_ref();
-        let new = Works::new(py, &self.options, initializer, self.nudge, is_shut);
+        let new = Works::new(
+            py,
+            &self.options,
+            initializer,
+            self.sharing,
+            self.nudge,
+            is_shut,
+        );
         let mut reborn = lock(&self.reborn);
         match &*reborn {
             Some(works) if !works.engine.is_inherited() => works.clone(),
@@ -544,8 +553,9 @@ impl PoolBase {
             // As a `threading.Thread` has it: callbacks may need what threads of Python's have.
             None => stack::of_thread(py),
         };
+        let sharing = Sharing::of(py)?;
         let mut pool = PoolOptions {
-            turns: runner::turns(py)?,
+            turns: sharing.turns(),
             stack_size: Some(stack_size),
             ..PoolOptions::default()
         };
@@ -614,16 +624,13 @@ impl PoolBase {
             .map(|executor| Hooks::on_executor(py, executor))
             .transpose()?
             .map(|place| Mutex::new(Some(Parcel::from(place))));
-        let nudge = if nudge {
-            Nudge::of_process(py, options.pool.turns.is_some())
-        } else {
-            None
-        };
+        let nudge = nudge.then(|| sharing.nudge(py)).flatten();
         let contents = Contents {
-            first: Works::new(py, &options, initializer.as_ref(), nudge, false),
+            first: Works::new(py, &options, initializer.as_ref(), sharing, nudge, false),
             reborn: Mutex::new(None),
             options,
             initializer,
+            sharing,
             nudge,
             is_shut: AtomicBool::new(false),
             propagate_context,

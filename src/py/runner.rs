@@ -16,6 +16,9 @@
 //! - Who waited for the last task of a batch is woken when the interpreter has been let go of, and
 //!   not before: all it could do until then is wait for that.
 //! - A main thread that computes is asked for it when a task is due; see [`super::nudge`].
+//!
+//! All of this is for interpreters with a GIL. [`Sharing`] says what there is without one, and every
+//! difference between the two hangs on it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +31,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::callback::{self, Parcel};
 use super::errors::BrokenPool;
-use super::gate;
+use super::gate::OnTheWay;
 use super::hooks::Hooks;
 use super::job::PyJob;
 use super::nudge::Nudge;
@@ -50,19 +53,65 @@ const GAP: Duration = Duration::from_micros(50);
 /// Nine tenths of CPython's switch interval, before which nobody is made to give the interpreter up.
 const YOUNG: Duration = Duration::from_micros(4_500);
 
-/// For [`PoolOptions::turns`](crate::pool::PoolOptions): workers take turns, unless this is a build
-/// without a GIL.
-pub(super) fn turns(py: Python<'_>) -> PyResult<Option<Duration>> {
-    let sys = py.import("sys")?;
-    // There from 3.13 on, and private until somebody needs to tell.
-    let has_gil = match sys.getattr_opt("_is_gil_enabled")? {
-        Some(is_enabled) => is_enabled.call0()?.is_truthy()?,
-        None => true,
-    };
-    Ok(has_gil.then_some(YOUNG))
+/// How threads share the interpreter, and what workers do about it. Told when a pool is made: a build
+/// without a GIL switches it on when it is asked to, or imports what needs it.
+///
+/// On a free build an object counts the references of the thread that made it apart from all others. If
+/// another thread drops the last one, the object stays until its own thread next runs a bytecode. What
+/// a callback that is written in C has given is a worker's, and such callbacks run none. So a worker
+/// runs one now and then, its *safe point*. What is dropped while it sleeps stays until it runs again
+/// or leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// One thread at a time has the interpreter: turns, slices with gaps, and nudges.
+    Gil,
+    /// The same on a free build: safe points besides.
+    GilOfFreeBuild,
+    /// Every thread runs when it likes: safe points, and none of the rest. A post wakes one worker if
+    /// one is idle.
+    Free,
 }
 
-/// The clock is read once in so many jobs. Reading it costs half of what a short job does.
+impl Sharing {
+    pub(super) fn of(py: Python<'_>) -> PyResult<Self> {
+        let sys = py.import("sys")?;
+        // There from 3.13 on, and private until somebody needs to tell.
+        let has_gil = match sys.getattr_opt("_is_gil_enabled")? {
+            Some(is_enabled) => is_enabled.call0()?.is_truthy()?,
+            None => true,
+        };
+        let is_free_build = Python::version_str().contains("free-threading build");
+        Ok(match (has_gil, is_free_build) {
+            (true, false) => Self::Gil,
+            (true, true) => Self::GilOfFreeBuild,
+            (false, _) => Self::Free,
+        })
+    }
+
+    fn has_gil(self) -> bool {
+        self != Self::Free
+    }
+
+    /// For [`PoolOptions::turns`](crate::pool::PoolOptions).
+    pub(super) fn turns(self) -> Option<Duration> {
+        self.has_gil().then_some(YOUNG)
+    }
+
+    /// Who asks the main thread for the interpreter; `None` if nobody needs to.
+    pub(super) fn nudge(self, py: Python<'_>) -> Option<&'static Nudge> {
+        Nudge::of_process(py, self.has_gil())
+    }
+
+    /// Runs a bytecode, where the ends of objects wait for that.
+    fn safe_point(self, py: Python<'_>) {
+        if self != Self::Gil {
+            Hooks::safe_point(py);
+        }
+    }
+}
+
+/// So many jobs make a slice without a GIL. With one the clock is read once in so many: reading it
+/// costs half of what a short job does.
 const JOBS_PER_LOOK: u32 = 16;
 
 /// What a pool's initializer is; shared by the pool and its runners. Its lock is a leaf.
@@ -115,6 +164,7 @@ impl Drop for Initializer {
 /// The runner of one pool.
 pub(super) struct PyRunner {
     initializer: Option<Arc<Initializer>>,
+    sharing: Sharing,
     /// Asks the main thread for the interpreter when a task is due.
     nudge: Option<&'static Nudge>,
     /// Workers that have offered the interpreter to others, and have not got it back.
@@ -126,10 +176,12 @@ pub(super) struct PyRunner {
 impl PyRunner {
     pub(super) fn new(
         initializer: Option<Arc<Initializer>>,
+        sharing: Sharing,
         nudge: Option<&'static Nudge>,
     ) -> Self {
         Self {
             initializer,
+            sharing,
             nudge,
             yielding: AtomicUsize::new(0),
             engine: OnceLock::new(),
@@ -175,7 +227,10 @@ impl PyRunner {
             wakes = engine::run(job, py);
             unseen::log_noted(py);
             jobs += 1;
-            if jobs % JOBS_PER_LOOK == 0 && since.elapsed() >= SLICE {
+            if jobs % JOBS_PER_LOOK != 0 {
+                continue;
+            }
+            if self.sharing.has_gil() && since.elapsed() >= SLICE {
                 py.detach(|| {
                     self.left();
                     wakes.now();
@@ -188,7 +243,12 @@ impl PyRunner {
                 worker.yielded();
                 since = Instant::now();
             }
+            self.sharing.safe_point(py);
         }
+        if !self.sharing.has_gil() {
+            wakes.now(); // they need nothing of ours
+        }
+        self.sharing.safe_point(py);
         wakes
     }
 
@@ -227,11 +287,11 @@ impl Runner for PyRunner {
         let birth = Birth::now();
         // `None`: the interpreter is going away. Nobody will miss this worker.
         self.attaching();
-        gate::begin_attaching();
-        let attached = Python::try_attach(|py| {
-            gate::end_attaching();
+        let mut way = Some(OnTheWay::begin());
+        let _ = Python::try_attach(|py| {
             self.arrived();
             let unregister = Hooks::register_thread(py, &worker.name());
+            way = None;
             if self.initialize(py) {
                 let pause = Parker::new();
                 let mut wakes = Wakes::default();
@@ -258,12 +318,11 @@ impl Runner for PyRunner {
             // is somebody else's to log.
             IS_WORKER.set(false);
             unseen::log_noted(py);
+            let way_out = way.insert(OnTheWay::begin_attached(py));
             Hooks::unregister_thread(unregister);
-            callback::end_thread_state(py);
+            callback::end_thread_state(py, way_out);
         });
-        if attached.is_none() {
-            gate::end_attaching();
-        }
+        drop(way); // not before the state has ended
     }
 
     fn lends_many(&self, lent: usize) {

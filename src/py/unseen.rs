@@ -25,7 +25,7 @@ use pyo3::types::{PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::callback::{self, Kept, Parcel};
-use super::gate;
+use super::gate::OnTheWay;
 use super::hooks::Hooks;
 use super::job::is_in_callback;
 use super::runner::is_worker;
@@ -239,10 +239,10 @@ const THREAD_NAME: &str = "asynctask-log";
 /// The life of a thread of step 2.
 fn attend() {
     let birth = Birth::now();
-    gate::begin_attaching();
-    let attached = Python::try_attach(|py| {
-        gate::end_attaching();
+    let mut way = Some(OnTheWay::begin());
+    let _ = Python::try_attach(|py| {
         let unregister = Hooks::register_thread(py, THREAD_NAME);
+        way = None;
         loop {
             log_all(py);
             if birth.is_inherited() {
@@ -254,12 +254,11 @@ fn attend() {
                 break;
             }
         }
+        let way_out = way.insert(OnTheWay::begin_attached(py));
         Hooks::unregister_thread(unregister);
-        callback::end_thread_state(py);
+        callback::end_thread_state(py, way_out);
     });
-    if attached.is_none() {
-        gate::end_attaching();
-    }
+    drop(way); // not before the state has ended
     leave();
 }
 
