@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import sysconfig
 import threading
 
 import asynctask
@@ -200,3 +201,49 @@ def test_the_current_task_of_a_nested_wait_is_the_inner_one(make_pool):
 def test_check_cancelled_outside_of_a_callback_says_nothing():
     """Nobody cancels what is no task."""
     assert asynctask.check_cancelled() is None
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="nobody can, with a GIL"
+)
+def test_the_code_of_what_is_posted_may_be_assigned_meanwhile(run_python):
+    """Threads post a function whose `__code__` another one replaces, while codes are collected."""
+    run_python(
+        """
+        import gc, threading
+        from asynctask import AsyncTaskPool
+        def function():
+            return 41
+        stop, failures = threading.Event(), []
+        def repeat(call, times):
+            try:
+                while times > 0 and not stop.is_set():
+                    call()
+                    times -= 1
+            except BaseException as error:
+                failures.append(error)
+        def assign():
+            for _ in range(50):
+                function.__code__ = function.__code__.replace()
+            gc.collect()
+        def forget_attributes():
+            # What looks for an attribute now has to wait for the lock of the types.
+            for number in range(50):
+                type("Class", (), {}).number = number
+        def post():
+            tasks = [pool.submit(function) for _ in range(100)]
+            assert {task.result(30) for task in tasks} == {41}
+        with AsyncTaskPool(2) as pool:
+            calls = [(post, 200)] * 3 + [(assign, 10**9), (forget_attributes, 10**9)]
+            threads = [threading.Thread(target=repeat, args=call) for call in calls]
+            for thread in threads:
+                thread.start()
+            for thread in threads[:3]:
+                thread.join(30)
+            stop.set()
+            for thread in threads[3:]:
+                thread.join(30)
+            assert not any(thread.is_alive() for thread in threads)
+        assert failures == [], failures
+        """
+    )

@@ -251,13 +251,17 @@ pub(super) fn end_thread_state(py: Python<'_>, _: &OnTheWay) {
     }
 }
 
-/// The code object of a function; as an attribute it costs an audit.
+/// The code object of a function; as an attribute it costs an audit. To be compared at once, or
+/// owned.
 pub(super) fn code_of<'a, 'py>(function: &'a Bound<'py, PyFunction>) -> Borrowed<'a, 'py, PyAny> {
     // SAFETY:
     // 1. The object is a function, which has a code and keeps it alive as long as nobody assigns another.
-    // 2. The caller is attached and looks at once. With a GIL nobody can assign meanwhile. Without one
-    //    somebody can, but there the references of codes are deferred: only the collector frees one,
-    //    when every thread has stopped, and this one does not stop before it has looked.
+    // 2. With a GIL nobody can assign before the caller has looked. Without one somebody can, but there
+    //    the references of codes are deferred: only the collector frees one, when every thread has
+    //    stopped. The caller does not stop before it has compared the code, or owns it; whatever else
+    //    it did might wait for a lock, which is a stop.
+    // 3. The references of a code that has come back out of garbage are not deferred any more. It is
+    //    compared like any other; owning it is as safe as CPython's own calls are (gh-145272).
     unsafe { Borrowed::from_ptr(function.py(), ffi::PyFunction_GetCode(function.as_ptr())) }
 }
 
@@ -367,11 +371,12 @@ pub(super) fn is_known_plain(object: &Bound<'_, PyAny>) -> bool {
 }
 
 /// Remembers that a call of what has this code gives no coroutine.
-pub(super) fn know_plain(object: &Bound<'_, PyAny>) {
+pub(super) fn know_plain(py: Python<'_>, object: Kept) {
+    let place = place_of(object.bind(py));
     // AcqRel: the reference that is taken out was stored by another thread.
-    let old = place_of(object).swap(object.clone().into_ptr(), Ordering::AcqRel);
+    let old = place.swap(object.into_ptr(), Ordering::AcqRel);
     // SAFETY: what is stored is owned by the one who takes it out, or null.
-    drop(unsafe { Bound::from_owned_ptr_or_opt(object.py(), old) }.map(Kept::from));
+    drop(unsafe { Bound::from_owned_ptr_or_opt(py, old) }.map(Kept::from));
 }
 
 /// A copy of the calling thread's context, or `None` when nothing is set in it: a fresh context

@@ -493,15 +493,15 @@ fn gives_coroutine(function: &Bound<'_, PyFunction>) -> PyResult<bool> {
     /// `inspect.CO_COROUTINE`.
     const CO_COROUTINE: u32 = 0x80;
 
+    let py = function.py();
     let code = callback::code_of(function);
     if !callback::is_known_plain(&code) {
-        let flags: u32 = code
-            .getattr(intern!(function.py(), "co_flags"))?
-            .extract()?;
+        let code = Kept::from(code.to_owned());
+        let flags: u32 = code.bind(py).getattr(intern!(py, "co_flags"))?.extract()?;
         if flags & CO_COROUTINE != 0 {
             return Ok(true);
         }
-        callback::know_plain(&code);
+        callback::know_plain(py, code);
     }
     // The code is the same for ever; what is set on the function may come and go.
     Ok(callback::may_be_marked(function)? && Hooks::is_coroutine_function(function)?)
