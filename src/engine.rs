@@ -205,6 +205,7 @@ pub struct Stats {
 /// Written by different threads: posters the first, workers the others.
 #[derive(Default)]
 struct Counters {
+    /// Counted before they are handed on, so that nobody sees more tasks over than submitted.
     submitted: CachePadded<AtomicU64>,
     successful: CachePadded<AtomicU64>,
     failed: AtomicU64,
@@ -224,6 +225,11 @@ impl Counters {
         // SeqCst, as in `Engine::release`: of a last end and a release at once, one sees the other.
         counter.fetch_add(by, Ordering::SeqCst);
         self.is_released.load(Ordering::SeqCst)
+    }
+
+    /// Takes back what was counted for tasks that were refused.
+    fn not_submitted(&self, refused: usize) {
+        self.submitted.fetch_sub(refused as u64, Ordering::Relaxed);
     }
 
     /// Whether every task that was posted is over. Exact where nobody is posting.
@@ -547,9 +553,9 @@ impl<J: Job> Engine<J> {
     ) -> Result<(), Error> {
         self.sweep(token);
         let mut jobs = VecDeque::from(jobs);
-        let all = jobs.len();
+        count(&self.counters.submitted, jobs.len() as u64);
         let pushed = self.pool.push_many(&mut jobs);
-        count(&self.counters.submitted, (all - jobs.len()) as u64);
+        self.counters.not_submitted(jobs.len());
         pushed?;
         jobs.into_iter()
             .try_for_each(|job| self.post(job, token, wait_for_room))
@@ -562,16 +568,13 @@ impl<J: Job> Engine<J> {
     /// [`Error::Shutdown`], [`Error::NoThread`].
     pub fn try_post(&self, job: J, token: J::Token<'_>) -> Result<bool, Error> {
         self.sweep(token);
-        match self.pool.push(job) {
-            Ok(()) => {
-                count(&self.counters.submitted, 1);
-                Ok(true)
-            }
-            Err(Refused {
-                error: Error::QueueFull,
-                ..
-            }) => Ok(false),
-            Err(Refused { error, .. }) => Err(error),
+        count(&self.counters.submitted, 1);
+        let Err(refused) = self.pool.push(job) else {
+            return Ok(true);
+        };
+        match self.not_submitted(refused.error) {
+            Error::QueueFull => Ok(false),
+            error => Err(error),
         }
     }
 
@@ -592,11 +595,11 @@ impl<J: Job> Engine<J> {
             task.set_key(key.to_bits().get());
             task.view().phase() == Phase::Pending
         };
+        count(&self.counters.submitted, 1);
         self.timer.insert(job, deadline, admit).map_err(|refused| {
             self.note_over(refused.job.task());
-            refused.error
+            self.not_submitted(refused.error)
         })?;
-        count(&self.counters.submitted, 1);
         if follows_wall {
             self.timer.look(); // it may be asleep for an earlier item, and unaware of the wall clock
         }
@@ -868,18 +871,20 @@ impl<J: Job> Engine<J> {
     }
 
     /// The counts at this instant; each is exact, but they are not read at one and the same time.
+    /// Never are more tasks over than submitted.
     pub fn stats(&self) -> Stats {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        // Acquire: what is over was counted in `submitted` before, and that is read after it.
+        let load = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let lost = self.lost();
         Stats {
             pool: self.pool.counts(),
             elsewhere: self.runs_elsewhere(),
             pending_timers: self.timer.len(),
-            submitted: load(&self.counters.submitted),
             successful: load(&self.counters.successful),
             failed: load(&self.counters.failed),
             cancelled: load(&self.counters.cancelled),
             dropped: load(&self.counters.dropped),
+            submitted: load(&self.counters.submitted), // last
             skipped_runs: lost.skipped,
             missed_runs: lost.missed,
         }
@@ -969,7 +974,7 @@ impl<J: Job> Engine<J> {
     }
 
     fn not_submitted(&self, error: Error) -> Error {
-        self.counters.submitted.fetch_sub(1, Ordering::Relaxed);
+        self.counters.not_submitted(1);
         error
     }
 

@@ -433,9 +433,14 @@ def test_the_exit_of_a_program_waits_for_coroutines_of_running_loops(run_python)
         assert begun.wait(20)
 
         async def main():
-            task = asynctask.post_task(asyncio.sleep, args=(900,))
-            while not asynctask.get_async_task().stats().running_elsewhere > 1:
-                await asyncio.sleep(0.001)
+            left_behind = asyncio.Event()
+
+            async def sleep():
+                left_behind.set()
+                await asyncio.sleep(900)
+
+            task = asynctask.post_task(sleep)
+            await left_behind.wait()
             return task
 
         task = stopped.run_until_complete(main())

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures as cf
+import contextlib
 import gc
 import inspect
 import os
@@ -19,6 +20,7 @@ from asynctask import (
     IntervalTask,
     PoolShutdown,
     PoolStats,
+    QueueFull,
 )
 
 
@@ -365,6 +367,36 @@ def test_stats_say_what_is_where(make_pool, clock, make_gate):
     stats = pool.stats()
     assert (stats.idle_workers, stats.pending_timers) == (0, 0)
     assert stats.submitted == stats.completed + stats.cancelled == 7
+
+
+@pytest.mark.parametrize("post", ["map", "submit", "delayed", "refused"])
+def test_never_are_more_tasks_over_than_submitted(make_pool, post):
+    """Whenever somebody looks, what is over has been counted as submitted."""
+    pool = make_pool(2, queue_size=2 if post == "refused" else None, on_full="raise")
+    posted = threading.Event()
+
+    def post_all():
+        for _ in range(3_000):
+            if post == "map":
+                list(pool.map(int, range(3)))
+            elif post == "submit":
+                [pool.submit(int) for _ in range(3)]
+            elif post == "delayed":
+                [pool.post_task(int, DelayTask(0)) for _ in range(3)]
+            else:
+                with contextlib.suppress(QueueFull):
+                    list(pool.map(int, range(5)))
+        posted.set()
+
+    poster = threading.Thread(target=post_all)
+    poster.start()
+    while not posted.is_set():
+        stats = pool.stats()
+        assert stats.completed + stats.cancelled + stats.dropped <= stats.submitted
+    poster.join()
+    pool.shutdown()
+    stats = pool.stats()
+    assert stats.completed + stats.cancelled == stats.submitted
 
 
 def test_a_refused_post_is_not_counted(make_pool):
