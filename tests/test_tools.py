@@ -1,7 +1,9 @@
 """Tools that look at threads from outside see workers as they see any thread of Python's."""
 
+import ctypes
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -186,6 +188,122 @@ def test_sys_monitoring_sees_callbacks(run_python):
     )
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="came with 3.12")
+def test_sys_monitoring_sees_one_thread_all_along(run_python):
+    """Whoever asks for the current thread at every event of a worker's life is given one thread.
+
+    When the worker has ended, no other is left of it on `threading`'s list.
+    """
+    run_python(
+        """
+        import sys, threading, asynctask
+        monitoring, events = sys.monitoring, sys.monitoring.events
+        seen, names, codes = {}, {}, set()
+        def note(code, *_):
+            thread = threading.current_thread()
+            seen.setdefault(thread.ident, set()).add(id(thread))
+            names[thread] = thread.name
+            codes.add(code)
+        kinds = (events.PY_START, events.PY_RETURN, events.LINE, events.CALL, events.RAISE)
+        monitoring.use_tool_id(3, "test")
+        for kind in kinds:
+            monitoring.register_callback(3, kind, note)
+        def callback():
+            return 1
+        with asynctask.AsyncTaskPool(1, "seen") as pool:
+            monitoring.set_events(3, sum(kinds))
+            assert pool.submit(callback).result(20) == 1
+        monitoring.set_events(3, 0)
+        assert {len(threads) for threads in seen.values()} == {1}, seen
+        assert set(names.values()) == {"MainThread", "seen-0"}, names
+        assert {callback.__code__, asynctask._threading.register_thread.__code__} <= codes
+        assert list(threading._active.values()) == [threading.main_thread()]
+        """
+    )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="came with 3.12")
+def test_setprofile_all_threads_reaches_running_workers(run_python):
+    """`threading.setprofile_all_threads` profiles workers that run already."""
+    run_python(
+        """
+        import threading, asynctask
+        pool = asynctask.AsyncTaskPool(1, "seen", min_workers=1)
+        pool.submit(int).result(20)
+        seen = []
+        def callback():
+            return 1
+        def profile(frame, event, _):
+            if frame.f_code is callback.__code__:
+                seen.append((event, threading.current_thread().name))
+        threading.setprofile_all_threads(profile)
+        assert pool.submit(callback).result(20) == 1
+        threading.setprofile_all_threads(None)
+        assert seen == [("call", "seen-0"), ("return", "seen-0")], seen
+        """
+    )
+
+
+def test_cprofile_profiles_inside_of_a_callback(run_python):
+    """What a callback calls is in a profile that the callback itself takes."""
+    run_python(
+        """
+        import cProfile, pstats, asynctask
+        def called():
+            return 1
+        def callback():
+            profile = cProfile.Profile()
+            profile.runcall(called)
+            return [name for _, _, name in pstats.Stats(profile).stats]
+        assert "called" in asynctask.AsyncTaskPool(1).submit(callback).result(20)
+        """
+    )
+
+
+def test_pdb_stops_in_a_callback():
+    """`breakpoint` in a callback gives a prompt, in the callback's frame."""
+    program = (
+        "import asynctask\n"
+        "def callback(number):\n"
+        "    total = number * 2\n"
+        "    breakpoint()\n"
+        "    return total + 1\n"
+        "print(asynctask.AsyncTaskPool(1).submit(callback, 20).result(50))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONBREAKPOINT"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input="p total + number\nwhere\ncontinue\n",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "60\n" in done.stdout
+    assert "callback()" in done.stdout
+    assert done.stdout.endswith("41\n")
+
+
+def test_an_exception_can_be_sent_to_a_worker(make_pool, until):
+    """`PyThreadState_SetAsyncExc`, which tools that limit time use, ends a worker's callback."""
+    pool = make_pool(1)
+    worker = pool.submit(threading.current_thread).result(20)
+    started = threading.Event()
+
+    def callback():
+        started.set()
+        until(lambda: False)
+
+    task = pool.submit(callback)
+    assert started.wait(20)
+    send = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    assert send(ctypes.c_ulong(worker.ident), ctypes.py_object(KeyError)) == 1
+    assert isinstance(task.exception(20), KeyError)
+    assert pool.submit(threading.current_thread).result(20) is worker
+
+
 def test_development_mode_has_nothing_to_say():
     """`-X dev` and every warning turned into an error: still silence."""
     program = (
@@ -276,13 +394,11 @@ def count():
     return len(threading._active), len(list(threading._dangling))
 
 class Value:
-    alive = 0
-    ended = 0
+    made, ended = [], []  # appended to, which no other thread can undo
     def __init__(self):
-        Value.alive += 1
+        Value.made.append(1)
     def __del__(self):
-        Value.alive -= 1
-        Value.ended += 1
+        Value.ended.append(1)
 
 local = threading.local()
 names = set()
@@ -310,7 +426,8 @@ before = count()
 live({lives})
 assert count() == before, (count(), before)
 assert len(names) == 400 + {lives}
-assert (Value.alive, Value.ended) == (0, 400 + {lives}), (Value.alive, Value.ended)
+values = len(Value.made), len(Value.ended)
+assert values == (400 + {lives}, 400 + {lives}), values
 """
 
 
