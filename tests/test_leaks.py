@@ -150,9 +150,12 @@ WAYS = {
     "nested waits": """
         def outer():
             return pool.submit(callback, argument).result(30)
-        for task in [pool.submit(outer) for _ in range(N // 2)]:
-            assert task.result(30) is result
-        del outer
+        # Each wait lends a worker. A few at a time, for threads are slow to start by the thousand;
+        # and once many.
+        for wave in [5] * (N // 20) + [100]:
+            for task in [pool.submit(outer) for _ in range(wave)]:
+                assert task.result(30) is result
+        del outer, task
     """,
     "an executor": """
         post = functools.partial(pool.post_task, executor=stdlib, args=arguments)
