@@ -513,6 +513,12 @@ def test_what_counts_as_a_coroutine_function(run, pool):
     async def wrapped(value):
         return await plain(value)
 
+    class Delegate:
+        __call__ = Owner()
+
+    class Static:
+        __call__ = staticmethod(plain)
+
     owner = Owner()
     callbacks = [
         plain,
@@ -524,6 +530,10 @@ def test_what_counts_as_a_coroutine_function(run, pool):
         functools.partial(plain),
         functools.partial(functools.partial(owner.method)),
         functools.partial(owner),
+        Owner.__dict__["static"],
+        functools.partial(staticmethod(functools.partial(plain))),
+        Delegate(),
+        Static(),
     ]
 
     async def main():
@@ -559,6 +569,7 @@ def test_what_was_posted_before_does_not_tell_what_a_coroutine_function_is(run, 
         (Partial(plain), Partial(awaited)),
         (functools.partial(plain), functools.partial(awaited)),
         (Plain().__call__, Awaited().__call__),
+        (staticmethod(plain), staticmethod(awaited)),
     ]
 
     async def main():

@@ -65,17 +65,20 @@ def is_coroutine_function(callback: Any) -> bool:
 
     if inspect.iscoroutinefunction(callback):
         return True
-    while isinstance(callback, functools.partial):
-        callback = callback.func
+    # `staticmethod` objects as well: in the body of their class, that is what the name means.
+    while isinstance(callback, (functools.partial, staticmethod)):
+        callback = callback.func if isinstance(callback, functools.partial) else callback.__func__
     # Of an object that can be called, it is the class that has the function.
     kind = callback if inspect.isroutine(callback) else type(callback).__call__
+    if not inspect.isroutine(kind):
+        return is_coroutine_function(kind)  # or another such object in its place
     return inspect.iscoroutinefunction(kind) or _is_marked_by_asyncio(callback)
 
 
 def is_plain_class(kind: Any) -> bool:
     """Tell whether calling an instance gives no coroutine, unless its `__dict__` has a mark."""
     return not (
-        issubclass(kind, functools.partial)
+        issubclass(kind, (functools.partial, staticmethod))
         or is_coroutine_function(kind.__call__)
         or hasattr(kind, "__getattr__")
         or kind.__getattribute__ is not object.__getattribute__
