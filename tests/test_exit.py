@@ -167,6 +167,19 @@ def test_a_callback_that_outlives_the_program_does_not_crash_it(run_python, how)
     assert printed in ("False\n", "True\n" if "sum" in how else "False\n")
 
 
+def test_the_exit_does_not_wait_again_for_a_pool_that_had_its_wait(run_python):
+    """After a `wait_and_exit` that timed out, the program ends without another."""
+    run_python(
+        """
+        import asynctask, threading, time
+        pool, started = asynctask.AsyncTaskPool(1), threading.Event()
+        pool.post_task(lambda: (started.set(), time.sleep(3600)))
+        assert started.wait(20)
+        assert not pool.wait_and_exit(0.01)
+        """
+    )
+
+
 def test_an_uncaught_exception_still_runs_what_is_queued(run_python):
     """A main thread that ends with an exception does not take the queue with it."""
     program = """

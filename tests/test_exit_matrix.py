@@ -606,6 +606,32 @@ EVERYTHING = textwrap.dedent(
 )
 
 
+def test_what_an_interrupted_exit_leaves_in_the_queue_is_cancelled():
+    """After a Ctrl-C at the exit what had not begun is cancelled, and never begins."""
+    program = (
+        "import atexit\natexit.register(lambda: look())  # after those of the package\n"
+        + LINGER
+        + textwrap.dedent(
+            """
+            pool = AsyncTaskPool(1)
+            go = threading.Event()
+            def block():
+                started.set()
+                go.wait(20)
+            pool.submit(block)
+            queued = [pool.submit(print, "ran") for _ in range(3)]
+            assert started.wait(20)
+            def look():
+                print([task.cancelled() for task in queued])
+                go.set()
+            interrupt_the_exit()
+            """
+        )
+    )
+    code, stdout, stderr = end(start(program))
+    assert (code, stdout, calm(stderr)) == (0, "[True, True, True]\n", "")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", ["end", "interrupt", "wait_and_exit"])

@@ -178,3 +178,35 @@ def test_groups_keep_their_deadlines_without_threads(run_python):
     """
         )
     )
+
+
+def test_a_failure_is_logged_as_soon_as_there_is_a_thread_for_it(run_python):
+    """One whose handle ends while the system has no thread is logged after a later post."""
+    check(
+        run_python(
+            SCARCE
+            + """
+    import logging
+    seen = []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage())
+    logging.getLogger("asynctask").addHandler(handler)
+    logging.getLogger("asynctask").propagate = False
+
+    pool = AsyncTaskPool(1, idle_timeout=0.05)
+    later = pool.post_task(int, DelayTask(600))  # the timer has its thread
+    task = pool.post_task(divmod, args=(1, 0), name="lost")
+    task.wait_for_finished(30)
+    assert until(lambda: pool.stats().idle_workers == 0)
+    forbid()
+    del task
+    time.sleep(0.1)
+    assert seen == []
+    allow()
+    pool.post_task(int, DelayTask(600))
+    assert until(lambda: seen == ["exception in task 'lost' was never retrieved"]), seen
+    pool.shutdown(delayed="cancel")
+    print("ok")
+    """
+        )
+    )

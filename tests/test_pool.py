@@ -67,6 +67,33 @@ def test_map_gives_results_in_order(pool):
     assert list(pool.map(lambda a, b: a + b, [1, 2, 3], [10, 20])) == [11, 22]
 
 
+def test_map_begins_before_its_arguments_have_ended(pool):
+    """The first of a great many calls does not wait for the last argument."""
+    begun = threading.Event()
+
+    def arguments():
+        for n in range(1000):
+            if n == 500:
+                assert begun.wait(30)
+            yield n
+
+    results = pool.map(lambda n: begun.set() or n, arguments())
+    assert list(results) == list(range(1000))
+
+
+def test_what_came_before_an_argument_that_fails_is_called(pool, until):
+    """`map` raises what its arguments raise, and has posted those that there were."""
+    seen = []
+
+    def arguments():
+        yield from range(3)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        pool.map(seen.append, arguments())
+    until(lambda: sorted(seen) == [0, 1, 2])
+
+
 def test_map_raises_what_a_call_raised(pool):
     """The first failure comes out where its result would have."""
     results = pool.map(lambda n: 10 // n, [5, 2, 0, 1])

@@ -107,14 +107,20 @@ def test_a_failure_dropped_in_a_callback_that_goes_on_is_logged(one, lines, gate
     box = [task]
     del task
 
+    goes_on = threading.Event()
+
     def drop():
         box.clear()
+        goes_on.set()
         gate()
+        goes_on.clear()
 
-    one.submit(drop)
+    dropping = one.submit(drop)
     gate.wait()
-    assert "inside" in lines.get(timeout=PATIENCE)[0]
+    assert "inside" in lines.get(timeout=PATIENCE / 2)[0]
+    assert goes_on.is_set()
     gate.open()
+    dropping.result(PATIENCE)
 
 
 def test_a_failure_that_was_looked_at_is_not_logged(one, lines):
@@ -215,6 +221,77 @@ def test_a_failure_dropped_by_another_exit_hook_is_logged():
         """
     )
     assert stderr.count("'late'") == 1
+
+
+def test_the_end_of_the_program_waits_for_a_slow_log_handler():
+    """A failure that is being logged when the last exit hook has run is logged to its end."""
+    stderr = run(
+        """
+        import asynctask, atexit, logging, sys, threading, time
+        begun = threading.Event()
+        class Slow(logging.Handler):
+            def createLock(self):
+                self.lock = None  # or logging's own exit hook would wait for it
+            def emit(self, record):
+                begun.set()
+                time.sleep(0.5)
+                sys.stderr.write(record.getMessage() + "\\n")
+        logging.getLogger().addHandler(Slow())
+        tasks = [asynctask.post_task(divmod, args=(1, 0), name="slow")]
+        tasks[0].wait_for_finished(20)
+        def drop():
+            tasks.clear()
+            assert begun.wait(20)
+        atexit.register(drop)
+        """
+    )
+    assert stderr == "exception in task 'slow' was never retrieved\n"
+
+
+def test_a_fork_while_failures_wait_for_a_log_handler(run_python):
+    """The child logs its own failures, and not what its parent's thread had not come to."""
+    run_python(
+        """
+        import os, logging, queue, threading, warnings
+        from asynctask import AsyncTaskPool
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+
+        lines, go, begun = queue.SimpleQueue(), threading.Event(), threading.Event()
+        class Handler(logging.Handler):
+            def createLock(self):
+                self.lock = None  # one that is held would hang the child: that is the library's
+            def emit(self, record):
+                lines.put(record.getMessage())
+                begun.set()
+                go.wait(20)
+        logger = logging.getLogger("asynctask")
+        logger.propagate = False
+        logger.addHandler(Handler())
+
+        pool = AsyncTaskPool(1)
+        box = [pool.post_task(divmod, args=(1, 0), name=name) for name in ("first", "second")]
+        for task in box:
+            task.wait_for_finished(20)
+        del task
+        box.pop(0)
+        assert begun.wait(20)
+        box.clear()
+        pid = os.fork()
+        if pid == 0:
+            go.set()
+            while not lines.empty():
+                lines.get()
+            own = pool.post_task(divmod, args=(1, 0), name="child's")
+            own.wait_for_finished(20)
+            del own
+            ok = "child's" in lines.get(timeout=20)
+            os._exit(0 if ok and lines.empty() else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        go.set()
+        assert "first" in lines.get(timeout=20)
+        assert "second" in lines.get(timeout=20)
+        """
+    )
 
 
 def test_a_forked_child_does_not_log_its_parents_failures(run_python):
