@@ -132,6 +132,22 @@ print("well")
     assert printed == "well\n"
 
 
+def test_the_parents_workers_are_not_alive_in_the_child(run_python):
+    """The thread object of a worker says in the child that the thread is not there."""
+    run_python(
+        PREAMBLE
+        + """
+pool = AsyncTaskPool(1, min_workers=1)
+worker = pool.submit(threading.current_thread).result(20)
+def child():
+    assert not worker.is_alive()
+    assert threading.enumerate() == [threading.main_thread()]
+assert fork(child) == 0
+assert worker.is_alive()
+"""
+    )
+
+
 def test_a_child_of_an_unused_package(run_python):
     """A fork before the first use leaves both sides usable."""
     run_python(
