@@ -47,7 +47,7 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::CachePadded;
 
 use self::registry::Registry;
-use crate::clock::{Clock, Moment, Monotonic, Nanos, Settle, asked};
+use crate::clock::{Clock, Moment, Monotonic, Nanos, Settle, asked, nanos};
 use crate::error::Error;
 use crate::fork::Birth;
 use crate::pool::{Pool, PoolCounts, PoolOptions, Refused, Runner, lend_while_waiting, or_summon};
@@ -60,6 +60,9 @@ use crate::wheel::{Due, Key, Tiers};
 /// How deep waits inside callbacks may nest on one stack. Each level takes the frames of a call from
 /// here to the callback and from the callback to the wait, 1 to 3 KiB without the callback's own.
 const INLINE_DEPTH: u32 = 32;
+
+/// When the system has no thread to spare, who needs one asks again after this.
+const RETRY: Duration = Duration::from_millis(10);
 
 thread_local! {
     /// The tasks that wait on this thread's stack for the one that it runs.
@@ -421,6 +424,7 @@ impl<J: Job> Engine<J> {
             options.pool.idle_timeout,
             format!("{}-timer", options.pool.thread_name),
         );
+        pool.tell_of_refusals(timer.waker());
         let on_full = options.on_full;
         let engine = Arc::new(Self {
             pool,
@@ -704,7 +708,7 @@ impl<J: Job> Engine<J> {
             goal,
             deadline,
             spin,
-            &mut or_summon(lent.as_ref(), interrupted),
+            &mut self.pool.or_ask_again(lent.as_ref(), interrupted),
         )
     }
 
@@ -1324,9 +1328,6 @@ struct DueSink<J: Job> {
 
 impl<J: Job> Sink<J> for DueSink<J> {
     fn due(&self, now: Nanos, due: &mut Vec<Due<J>>, again: &mut Vec<(Nanos, J)>) {
-        /// When the system has no thread to spare, a due task asks again after this.
-        const RETRY: Nanos = 10_000_000;
-
         self.counters.last_due.store(now, Ordering::Relaxed);
         let mut jobs = Vec::with_capacity(due.len());
         let (mut urgent, mut over) = (Vec::new(), Vec::new());
@@ -1352,7 +1353,8 @@ impl<J: Job> Sink<J> for DueSink<J> {
         }
         if !jobs.is_empty() || !urgent.is_empty() {
             let left = self.pool.push_due(jobs, urgent);
-            again.extend(left.into_iter().map(|job| (now.saturating_add(RETRY), job)));
+            let at = now.saturating_add(nanos(RETRY));
+            again.extend(left.into_iter().map(|job| (at, job)));
         }
         if !over.is_empty() {
             let ended = over.len() as u64;
@@ -1373,6 +1375,10 @@ impl<J: Job> Sink<J> for DueSink<J> {
 
     fn is_finished(&self) -> bool {
         self.counters.is_released.load(Ordering::SeqCst) && self.counters.is_finished()
+    }
+
+    fn retry(&self) -> Option<Duration> {
+        self.pool.ask_again(true).then_some(RETRY)
     }
 
     fn readmit(&self, job: &J, key: Key) -> bool {
@@ -1502,6 +1508,36 @@ mod tests {
         assert_eq!(handle.view().phase(), Phase::Pending);
         assert!(engine.pool.push_due(vec![job], Vec::new()).is_empty());
         assert_eq!(handle.wait(), Ok(5));
+    }
+
+    #[test]
+    fn the_timer_thread_asks_again_for_a_worker_that_was_refused_beside_one_that_hangs() {
+        for is_due in [true, false] {
+            let scheduler = Scheduler::new();
+            let (go, is_going) = std::sync::mpsc::channel::<()>();
+            // So that there is a timer thread, as anybody has who posts with a delay.
+            let _later = scheduler
+                .post_after(Duration::from_secs(3600), || ())
+                .unwrap();
+            let hung = scheduler.post(move || is_going.recv()).unwrap();
+            while scheduler.stats().pool.running == 0 {
+                std::thread::yield_now();
+            }
+            let (done, is_done) = std::sync::mpsc::channel();
+            let (job, _handle) = scheduler.one_shot(move || done.send(()));
+            let engine = Arc::clone(job.engine());
+            engine.pool.refuse_starts(3);
+            if is_due {
+                assert!(engine.pool.push_due(vec![job], Vec::new()).is_empty());
+            } else {
+                assert!(engine.pool.push(job).is_ok());
+            }
+            // This waits, but not by way of the pool, which would ask too.
+            let ran = is_done.recv_timeout(Duration::from_secs(30));
+            assert_eq!(ran, Ok(()), "{engine:?}");
+            drop(go);
+            assert!(hung.wait().is_ok_and(|received| received.is_err()));
+        }
     }
 
     #[test]

@@ -48,8 +48,10 @@
 //! 2. Where there are others, the caller's job has been accepted. The worker that was coming is taken
 //!    back (the drop of [`Coming`]), and an idle one is sent in its place.
 //! 3. Where none is idle, the next worker that ends its job takes what is queued, and tries again to
-//!    start another; so does each later push, and twice a second every worker that waits with another
-//!    lent for it.
+//!    start another; so does each later push, twice a second everybody who waits for a job or the end of
+//!    this pool, or for room in it, and every 10 ms the timer thread, if there is one, which is
+//!    [told](Pool::tell_of_refusals). Where there is none, nobody waits, and every worker is busy, what is
+//!    queued has to wait for a worker.
 //!
 //! The race of step 2: between the count and the refusal a worker goes idle, for one is coming, and
 //! a second push sends for nobody, for the same reason.
@@ -106,8 +108,9 @@ mod turn;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use self::spin::Spin;
@@ -249,6 +252,11 @@ struct Shared<J> {
     stack_size: Option<usize>,
     turns: Option<Duration>,
     spin: Spin,
+    /// The system has refused a thread that is still wanted, and nobody has been found instead. Written
+    /// under the lock; read without, hence atomic, as a hint.
+    is_short: AtomicBool,
+    /// Who is told when that comes to be.
+    on_refusal: OnceLock<Weak<dyn Wake>>,
     /// So many starts are refused, as a system without threads would.
     #[cfg(test)]
     refusals: std::sync::atomic::AtomicUsize,
@@ -305,6 +313,8 @@ struct State<J> {
 struct Coming<'a, J: Send + 'static> {
     pool: &'a Pool<J>,
     number: u64,
+    /// Whoever sends for it knows by himself when the thread is refused.
+    is_quiet: bool,
 }
 
 impl<J: Send + 'static> Coming<'_, J> {
@@ -321,8 +331,18 @@ impl<J: Send + 'static> Drop for Coming<'_, J> {
         let mut state = lock(&self.pool.shared.state);
         state.take_back_start();
         let instead = state.summon_idle();
+        let is_short = instead.is_none() && state.queued() > 0;
+        if is_short {
+            self.pool.shared.is_short.store(true, Relaxed);
+        }
         let joiners = state.joiners_if_gone();
         drop(state);
+        if is_short
+            && !self.is_quiet
+            && let Some(who) = self.pool.shared.on_refusal.get().and_then(Weak::upgrade)
+        {
+            who.wake();
+        }
         if let Some(seat) = instead {
             seat.parker.unpark();
         }
@@ -603,6 +623,8 @@ impl<J: Send + 'static> Pool<J> {
             stack_size: options.stack_size,
             turns: options.turns,
             spin: Spin::new(),
+            is_short: AtomicBool::new(false),
+            on_refusal: OnceLock::new(),
             #[cfg(test)]
             refusals: std::sync::atomic::AtomicUsize::new(0),
         };
@@ -793,7 +815,7 @@ impl<J: Send + 'static> Pool<J> {
             state.queue_for_room(place, Arc::clone(&parker));
         }
         let lent = lend_while_waiting();
-        let waited = parker.wait(None, &mut or_summon(lent.as_ref(), interrupted));
+        let waited = parker.wait(None, &mut self.or_ask_again(lent.as_ref(), interrupted));
         drop(lent);
         if waited.is_err() {
             let mut state = lock(&self.shared.state);
@@ -968,8 +990,9 @@ impl<J: Send + 'static> Pool<J> {
             }
             state.joiners.push(Arc::clone(&parker));
         }
+        self.ask_again(false);
         let lent = lend_while_waiting();
-        let waited = parker.wait(deadline, &mut or_summon(lent.as_ref(), interrupted));
+        let waited = parker.wait(deadline, &mut self.or_ask_again(lent.as_ref(), interrupted));
         if waited.is_err() {
             lock(&self.shared.state)
                 .joiners
@@ -1050,7 +1073,55 @@ impl<J: Send + 'static> Pool<J> {
                 self.shared.spin.met(was_asleep);
                 true
             }
-            Summons::Start(number) => Coming { pool: self, number }.start().is_ok(),
+            Summons::Start(number) => self.send_new(number, false),
+        }
+    }
+
+    fn send_new(&self, number: u64, is_quiet: bool) -> bool {
+        let coming = Coming {
+            pool: self,
+            number,
+            is_quiet,
+        };
+        coming.start().is_ok()
+    }
+
+    /// Has `who` told when the system refuses a thread and nobody is there instead, to
+    /// [ask again](Self::ask_again) from time to time.
+    pub fn tell_of_refusals(&self, who: Weak<dyn Wake>) {
+        let is_first = self.shared.on_refusal.set(who).is_ok();
+        debug_assert!(is_first, "one is told");
+    }
+
+    /// Sends once more for a worker for which the system had no thread. `true`: it has none yet.
+    /// `is_told`: by the one who is told of refusals, and need not be told of this one.
+    pub fn ask_again(&self, is_told: bool) -> bool {
+        // Relaxed: a hint, and whoever sets it tells of it.
+        if !self.shared.is_short.load(Relaxed) {
+            return false;
+        }
+        let mut state = lock(&self.shared.state);
+        // A worker that is coming will send for the next, and finds out if that is refused.
+        self.shared.is_short.store(false, Relaxed);
+        let summons = state.summon();
+        drop(state);
+        match summons {
+            Summons::Start(number) => !self.send_new(number, is_told),
+            summons => !self.send(summons),
+        }
+    }
+
+    /// The question of a wait for something of this pool: first it asks again for workers, this pool's
+    /// and the one that is lent to another's.
+    pub(crate) fn or_ask_again<'a>(
+        &'a self,
+        lent: Option<&'a Lent>,
+        interrupted: &'a mut dyn FnMut() -> bool,
+    ) -> impl FnMut() -> bool {
+        let mut interrupted = or_summon(lent, interrupted);
+        move || {
+            self.ask_again(false);
+            interrupted()
         }
     }
 

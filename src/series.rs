@@ -166,7 +166,7 @@ pub struct Series {
     makes_up: bool,
     /// Runs to be made up for, the one that is waiting not counted.
     owed: u64,
-    /// A deadline that somebody set while the run was going.
+    /// A deadline that somebody set while the run was going: `next`, from where the row is laid anew.
     moved: Option<Nanos>,
     /// The last run was refused: by the wall clock its time is past the end.
     refused: bool,
@@ -281,19 +281,16 @@ impl Series {
         if self.stage == Stage::Over {
             return None;
         }
-        let passed = self.passed(now);
+        let (passed, overlapped) = (self.passed(now), self.overlapped(now));
         if passed > 0 {
-            let queued = u64::from(self.overlap == Overlap::Queue);
-            self.lost.skipped += passed - queued;
-            self.owed = self.owed.saturating_add(queued);
+            self.lost.skipped += overlapped;
+            self.owed = self.owed.saturating_add(passed - overlapped);
             self.skip_ticks(passed);
         }
         self.stage = Stage::Waiting;
-        if let Some(moved) = self.moved.take() {
-            self.lost.missed += self.owed;
-            self.lay_anew(moved);
-        } else {
-            self.wait_for_next(now);
+        match self.moved.take() {
+            Some(moved) if passed == 0 => self.lay_anew(moved),
+            _ => self.wait_for_next(now),
         }
         self.goes_on(now)
     }
@@ -349,7 +346,12 @@ impl Series {
     }
 
     /// Like [`restart`](Self::restart), for a series whose run is going: heeded when it ends.
-    pub fn restart_after_run(&mut self, deadline: Nanos) {
+    pub fn restart_after_run(&mut self, deadline: Nanos, now: Moment) {
+        // The old row ends here, and its ticks with it.
+        let (passed, overlapped) = (self.passed(now), self.overlapped(now));
+        self.lost.skipped += overlapped;
+        self.lost.missed += passed - overlapped + std::mem::take(&mut self.owed);
+        self.next = deadline;
         self.moved = Some(deadline);
     }
 
@@ -358,10 +360,7 @@ impl Series {
         let mut lost = self.lost;
         match self.stage {
             Stage::Waiting if self.missed == Missed::Skip => lost.missed += self.late(now),
-            Stage::Running => {
-                let passed = self.passed(now);
-                lost.skipped += passed - u64::from(self.overlap == Overlap::Queue && passed > 0);
-            }
+            Stage::Running => lost.skipped += self.overlapped(now),
             Stage::Waiting | Stage::Over => {}
         }
         lost
@@ -396,10 +395,22 @@ impl Series {
     /// Ticks that are not accounted for, and have passed.
     fn passed(&self, now: Moment) -> u64 {
         let to = now.now.min(self.last(now));
-        if self.timing == Timing::FixedDelay || self.next > to {
-            return 0; // with a fixed delay the next tick is not known before the run ends
+        if self.timing == Timing::FixedDelay {
+            // The next tick is not known before the run ends, but for one that somebody has set.
+            return u64::from(self.moved.is_some_and(|moved| moved <= to));
+        }
+        if self.next > to {
+            return 0;
         }
         ((to - self.next) / self.interval).saturating_add(1)
+    }
+
+    /// Those of them that have found the run going and are given up: all but one that is queued, or set
+    /// by somebody.
+    fn overlapped(&self, now: Moment) -> u64 {
+        let passed = self.passed(now);
+        let keeps_one = self.overlap == Overlap::Queue || self.moved.is_some();
+        passed - u64::from(keeps_one && passed > 0)
     }
 
     /// Ticks that have passed since the run that waits could have started.
@@ -665,10 +676,47 @@ mod tests {
         series.restart(25 * MS, Moment::at(5 * MS));
         assert_eq!(series.deadline(), 25 * MS);
         series.begin(Moment::at(25 * MS));
-        series.restart_after_run(100 * MS);
+        series.restart_after_run(100 * MS, Moment::at(25 * MS));
         let next = series.end(Moment::at(26 * MS), 1, false);
         assert_eq!(next, Some(100 * MS));
         assert_eq!(run(&mut series, 100, 101, 2), Some(110));
+    }
+
+    #[test]
+    fn a_deadline_that_is_moved_and_passes_while_the_run_goes_is_counted_once() {
+        for timing in [Timing::FixedRate, Timing::FixedDelay] {
+            for overlap in [Overlap::Skip, Overlap::Queue] {
+                for max_runs in [1, 9] {
+                    let every = Every {
+                        timing,
+                        overlap,
+                        max_runs: Some(max_runs),
+                        ..every(10)
+                    };
+                    let (mut series, at) = (series(&every), |ms| Moment::at(ms * MS));
+                    assert!(series.begin(at(10)));
+                    series.restart_after_run(37 * MS, at(32)); // the ticks at 20 and 30 are over
+                    series.restart_after_run(45 * MS, at(36)); // and that at 37 will never be
+                    let is_rate = timing == Timing::FixedRate;
+                    let (old, new) = if is_rate { (2, 4) } else { (0, 1) }; // 45, 55, 65, 75
+                    assert_eq!(total(&series, 36), old);
+                    assert_eq!(
+                        series.lost(at(79)).skipped + series.lost(at(79)).missed,
+                        old + new - 1
+                    );
+                    let next = series.end(at(79), 1, false);
+                    if max_runs == 1 {
+                        assert_eq!((next, total(&series, 79)), (None, old + new));
+                    } else {
+                        assert_eq!(next, Some(79 * MS), "the one that was set runs at once");
+                        assert!(series.begin(at(79)));
+                        let next = series.end(at(80), 2, false);
+                        assert_eq!(next, Some(if is_rate { 85 } else { 90 } * MS));
+                        assert_eq!(total(&series, 80), old + new - 1, "and is no loss");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
@@ -682,7 +730,7 @@ mod tests {
             series.begin(Moment::at(205 * MS)); // 18 or 19 runs are owed
             let ended = Moment::at(206 * MS);
             if after_run {
-                series.restart_after_run(300 * MS);
+                series.restart_after_run(300 * MS, ended);
                 assert_eq!(series.end(ended, 1, false), Some(300 * MS));
             } else {
                 assert_eq!(series.end(ended, 1, false), Some(206 * MS));

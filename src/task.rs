@@ -524,7 +524,7 @@ impl Task {
     pub(crate) fn restart(&self, deadline: Nanos, after_run: bool, now: Moment) -> bool {
         self.with_series(|series| {
             if after_run {
-                series.restart_after_run(deadline);
+                series.restart_after_run(deadline, now);
             } else {
                 series.restart(deadline, now);
             }

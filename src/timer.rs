@@ -103,6 +103,12 @@ pub trait Sink<T>: Send + Sync + 'static {
         false
     }
 
+    /// Does over again what had to be put off, and says when it wants to be asked next, if at all. Called
+    /// on the timer thread before it sleeps, with no lock held.
+    fn retry(&self) -> Option<Duration> {
+        None
+    }
+
     /// Whether any item follows the wall clock. Called with no lock held.
     fn follows_wall(&self) -> bool {
         false
@@ -310,6 +316,13 @@ impl<T: Send + 'static> Timer<T> {
         self.shared.parker.unpark();
     }
 
+    /// Whoever is woken by this does so to have the thread, if there is one, ask the sink what it wants
+    /// to [do over again](Sink::retry).
+    pub fn waker(&self) -> Weak<dyn Wake> {
+        let sleeper: Weak<Parker> = Arc::downgrade(&self.shared.parker);
+        sleeper
+    }
+
     /// Whether the wheel is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -511,8 +524,11 @@ impl<T: Send + 'static> Shared<T> {
             } else {
                 wake_at
             };
+            let retry = self.sink.retry();
+            let ask_at = retry.and_then(|retry| Instant::now().checked_add(retry));
+            let wake_at = wake_at.into_iter().chain(ask_at).min();
             let parked = self.parker.park_undisturbed(wake_at);
-            if parked == Parked::TimedOut && next.is_none() {
+            if parked == Parked::TimedOut && next.is_none() && retry.is_none() {
                 let mut state = lock(&self.state);
                 if state.wheel.is_empty() && !self.sink.expects() {
                     state.has_thread = false;

@@ -210,3 +210,51 @@ def test_a_failure_is_logged_as_soon_as_there_is_a_thread_for_it(run_python):
     """
         )
     )
+
+
+HUNG = """
+    pool = AsyncTaskPool(3, min_workers=1, idle_timeout=0.05, queue_size=QUEUE_SIZE)
+    go = threading.Event()
+    EARLY
+    hung = pool.submit(go.wait)
+    assert until(hung.running) and until(lambda: pool.stats().idle_workers == 0)
+    forbid()
+    LATE
+    assert until(lambda: pool.stats().waiting)
+    allow()
+    THEN
+    assert hung.running()
+    go.set()
+    pool.shutdown(cancel_futures=True)
+    print("ok")
+    """
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "then"),
+    [
+        (
+            "series = pool.post_task(int, IntervalTask(0.02))",
+            "",
+            "runs = series.called_times(); assert until(lambda: series.called_times() > runs)",
+        ),
+        ("task = pool.post_task(int, DelayTask(0.3))", "", "assert until(task.done), task"),
+        ("pool.submit(int).result(30)", "task = pool.submit(int)", "assert task.result(30) == 0"),
+        (
+            "pool.submit(int).result(30)",
+            "task = pool.submit(int)",
+            "assert not pool.wait_and_exit(2) and task.result(0) == 0",
+        ),
+        (
+            "pool.submit(int).result(30)",
+            "tasks = [pool.submit(int) for _ in range(4)]",
+            "assert pool.submit(int).result(30) == 0",  # there is no room, so it waits for some
+        ),
+    ],
+    ids=["series", "delayed", "queued", "closed", "room"],
+)
+def test_a_worker_that_hangs_does_not_keep_the_others_out(run_python, early, late, then):
+    """What found no thread runs when there are some again, though a worker hangs."""
+    queue_size = "2" if "range(4)" in late else "None"
+    program = HUNG.replace("QUEUE_SIZE", queue_size).replace("EARLY", early)
+    check(run_python(SCARCE + program.replace("LATE", late).replace("THEN", then)))
