@@ -1,10 +1,12 @@
 """Bad input is refused at the call, by its name and value, and nothing was posted."""
 
+import asyncio
 import contextvars
 import datetime as dt
 import math
 import re
 import threading
+import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from threading import TIMEOUT_MAX
@@ -275,7 +277,7 @@ def test_an_unknown_policy_is_refused(argument, call, value):
     refused(ValueError, argument, value, lambda: call(value))
 
 
-@pytest.mark.parametrize("value", ["nonsense", "", "continue", 1, None], ids=repr)
+@pytest.mark.parametrize("value", ["nonsense", "", "continue", 1, None, ["cancel"]], ids=repr)
 @pytest.mark.parametrize("how", ["group", "group_context", "TaskGroup"])
 def test_an_unknown_policy_of_a_group_is_refused(timed, how, value):
     """A group knows its policies as well."""
@@ -329,6 +331,47 @@ def test_a_number_that_is_not_whole_is_refused(timed, waiting, name, value):
 def test_a_count_of_runs_that_is_not_whole_is_refused(waiting, value):
     """The count of `wait_for_finished_count` is an `int`."""
     refused(TypeError, "count", value, lambda: waiting.wait_for_finished_count(value, 0))
+
+
+@pytest.mark.parametrize("value", [0, 1.0, "yes", None, [True]], ids=repr)
+@pytest.mark.parametrize("argument", ["propagate_context", "nudge"])
+def test_a_flag_that_is_no_bool_is_refused(argument, value):
+    """The error names the flag, and shows what was given."""
+    expected = f"{argument} must be a bool, not {value!r}"
+    with pytest.raises(TypeError, match=f"^{re.escape(expected)}$"):
+        AsyncTaskPool(**{argument: value})
+
+
+@pytest.mark.parametrize("value", [0, "clock", time.monotonic, asynctask], ids=repr)
+def test_a_clock_that_is_none_is_refused(value):
+    """Only a `ManualClock` can be given in place of the system's."""
+    expected = f"clock must be an asynctask.testing.ManualClock, not {value!r}"
+    with pytest.raises(TypeError, match=f"^{re.escape(expected)}$"):
+        AsyncTaskPool(clock=value)
+
+
+POOLS = {
+    "ticker": lambda value: asynctask.ticker(1, pool=value),
+    "TaskGroup": asynctask.TaskGroup,
+    "aio.install": lambda value: asynctask.aio.install(asyncio.AbstractEventLoop(), value),
+}
+
+
+@pytest.mark.parametrize("value", [0, "pool", AsyncTaskPool, ThreadPoolExecutor(1)], ids=repr)
+@pytest.mark.parametrize("call", POOLS.values(), ids=POOLS)
+def test_a_pool_that_is_none_is_refused(call, value):
+    """Where a pool is expected, the error says so at once."""
+    expected = f"pool must be an asynctask.AsyncTaskPool, not {value!r}"
+    with pytest.raises(TypeError, match=f"^{re.escape(expected)}$"):
+        call(value)
+
+
+@pytest.mark.parametrize("value", [0, "loop", asyncio.AbstractEventLoop], ids=repr)
+def test_a_loop_that_is_none_is_refused(value):
+    """So does the one about a loop."""
+    expected = f"loop must be an event loop, not {value!r}"
+    with pytest.raises(TypeError, match=f"^{re.escape(expected)}$"):
+        asynctask.aio.install(loop=value)
 
 
 def test_more_workers_at_least_than_at_most_are_refused():

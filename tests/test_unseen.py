@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import queue
 import subprocess
 import sys
@@ -208,6 +209,66 @@ def test_many_failures_that_are_alive_at_the_end_are_each_logged_once():
     assert stderr.count("ZeroDivisionError") == 20
     assert "seen" not in stderr
     assert stderr.count("in fail\n") == 20
+
+
+@pytest.mark.parametrize("how", ["alive", "in a cycle"])
+def test_a_frozen_failure_is_logged_at_the_end(how):
+    """What `gc.freeze` hides from the collector is not hidden from the exit."""
+    stderr = run(
+        f"""
+        import asynctask, gc
+        task = asynctask.post_task(divmod, args=(1, 0), name="frozen")
+        task.wait_for_finished(20)
+        cycle = [task]
+        cycle.append(cycle)
+        gc.collect()
+        gc.freeze()
+        if {how != "alive"}:
+            del task, cycle
+        """
+    )
+    assert stderr.count("'frozen'") == 1
+
+
+CHILDREN = {
+    "multiprocessing": """
+        child = multiprocessing.get_context("fork").Process(target=fail)
+        child.start()
+        child.join(20)
+        assert child.exitcode == 0
+    """,
+    "fork in a callback": """
+        def fork():
+            pid = os.fork()
+            if pid == 0:
+                return fail()
+            assert os.waitpid(pid, 0)[1] == 0
+        asynctask.post_task(fork).result(20)
+    """,
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("child", CHILDREN.values(), ids=CHILDREN)
+def test_a_child_that_calls_no_exit_hook_logs_what_is_alive(child):
+    """A child of `multiprocessing`, or of a fork in a callback, ends without `atexit`."""
+    stderr = run(
+        f"""
+        import asynctask, multiprocessing, os, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        kept = [asynctask.post_task(divmod, args=(1, 0), name="the parent's")]
+        def fail():
+            kept.append(asynctask.post_task(divmod, args=(1, 0), name="the child's"))
+            kept[-1].wait_for_finished(20)
+            kept.append(asynctask.post_task(divmod, args=(1, 0), name="seen"))
+            kept[-1].exception(20)
+        kept[0].wait_for_finished(20)
+        {textwrap.indent(textwrap.dedent(child), " " * 8).strip()}
+        """
+    )
+    assert stderr.count("the child's") == 1
+    assert stderr.count("the parent's") == 1
+    assert "seen" not in stderr
 
 
 def test_a_failure_dropped_by_another_exit_hook_is_logged():

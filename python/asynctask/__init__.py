@@ -108,7 +108,7 @@ for _name in __all__:
         globals()[_name].__module__ = __name__
 
 _asynctask._install(AsyncTask, AsyncTaskPool, _Condition, _hooks)
-_threading.before_join(_asynctask._drain_at_exit)
+_threading.before_join(_hooks.drain_at_exit)
 _atexit.register(_asynctask._stop_at_exit)
 if hasattr(_os, "register_at_fork"):
     _os.register_at_fork(

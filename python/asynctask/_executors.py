@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from asynctask._task import AsyncTask
 
-__all__ = ["end", "on_executor"]
+__all__ = ["check_pool", "end", "on_executor"]
 
 INTERPRETER_REFUSAL = "cannot schedule new futures after interpreter shutdown"
 
@@ -114,3 +114,10 @@ def on_executor(executor: Executor) -> _OnExecutor:
         message = f"executor must be a concurrent.futures.Executor, not {executor!r}"
         raise TypeError(message)
     return _OnExecutor(executor)
+
+
+def check_pool(pool: object) -> None:
+    """Refuse what is no pool of ours, where it would be missed later."""
+    if not isinstance(pool, PoolBase):
+        message = f"pool must be an asynctask.AsyncTaskPool, not {pool!r}"
+        raise TypeError(message)

@@ -18,6 +18,7 @@ from typing import (
 )
 
 from asynctask._asynctask import _seconds
+from asynctask._executors import check_pool
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,7 +72,8 @@ class TaskGroup(Generic[T]):
         on_error: Literal["cancel", "collect"] = "cancel",
         timeout: Duration | None = None,
     ) -> None:
-        if on_error not in {"cancel", "collect"}:
+        check_pool(pool)
+        if on_error not in ("cancel", "collect"):  # it may not be hashable
             message = f"on_error must be one of 'cancel', 'collect', not {on_error!r}"
             raise ValueError(message)
         self._pool = pool

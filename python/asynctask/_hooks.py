@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "after_fork_in_child",
     "cooperative_gevent",
+    "drain_at_exit",
     "end_child",
     "forget_async_library",
     "has_other_threads",
@@ -186,6 +187,15 @@ def _is_forked_for_one_call() -> bool:
     return caller.partition(".")[0] in {"multiprocessing", "subprocess"}
 
 
+def drain_at_exit() -> None:
+    """Let the pools finish what is queued, before `threading` joins its threads."""
+    _asynctask._drain_at_exit()
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        # Unless it was spawned it ends as `end_child` ends one, and never calls what is in `atexit`.
+        _asynctask._log_alive()
+
+
 def end_child(error: BaseException | None) -> None:
     """End a process that was forked in a callback, at the end of that callback.
 
@@ -202,6 +212,7 @@ def end_child(error: BaseException | None) -> None:
         else:
             sys.excepthook(type(error), error, error.__traceback__)
         _threading.shut_down()
+        _asynctask._log_alive()
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, OSError, ValueError):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from asynctask._task import AsyncTask
     from asynctask._types import Duration
 
-__all__ = ["Bridge", "bridge_of", "end_pool", "finish", "on_loop", "runs", "stalled"]
+__all__ = ["Bridge", "bridge_of", "check_loop", "end_pool", "finish", "on_loop", "runs", "stalled"]
 
 BATCH = 1000
 """The most items a loop takes in one turn, so that its other callbacks get theirs."""
@@ -224,10 +224,15 @@ def on_loop(loop: asyncio.AbstractEventLoop | None) -> _OnLoop:
                 "`functools.partial(trio.from_thread.run, callback, trio_token=token)`"
             )
             raise TypeError(message) from None
-    elif not isinstance(loop, asyncio.AbstractEventLoop):
+    check_loop(loop)
+    return _OnLoop(loop)
+
+
+def check_loop(loop: object) -> None:
+    """Refuse what is no event loop."""
+    if not isinstance(loop, asyncio.AbstractEventLoop):
         message = f"loop must be an event loop, not {loop!r}"
         raise TypeError(message)
-    return _OnLoop(loop)
 
 
 def stalled(blocks: bool) -> list[int]:

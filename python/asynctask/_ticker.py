@@ -7,6 +7,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from asynctask._asynctask import IntervalTask, Ticks, get_async_task
+from asynctask._executors import check_pool
 
 if TYPE_CHECKING:
     from asynctask._loops import Sleepers
@@ -33,7 +34,8 @@ class Ticker:
         self, interval: Duration, *, pool: AsyncTaskPool | None = None, **keywords: Any
     ) -> None:
         option = IntervalTask(interval, **keywords)
-        pool = pool or get_async_task()
+        pool = get_async_task() if pool is None else pool
+        check_pool(pool)
         self._ticks = Ticks(option.missed == "catch_up")
         self._is_by_hand = pool._deadline(0).is_by_hand
         self._sleepers: Sleepers | None = None

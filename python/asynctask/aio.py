@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from asynctask._asynctask import get_async_task
+from asynctask._executors import check_pool
+from asynctask._loops import check_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,4 +74,7 @@ def install(
     1024
     """
     loop = asyncio.get_running_loop() if loop is None else loop
-    loop.set_default_executor(_PoolExecutor(get_async_task() if pool is None else pool))
+    check_loop(loop)
+    pool = get_async_task() if pool is None else pool
+    check_pool(pool)
+    loop.set_default_executor(_PoolExecutor(pool))

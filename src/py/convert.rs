@@ -286,6 +286,31 @@ impl<'py> FromPyObject<'_, 'py> for Truth {
     }
 }
 
+/// A flag that the caller may have given. Looked at by whoever knows its name, which an error is to show.
+pub(super) struct Flag<'py>(Option<Bound<'py, PyAny>>);
+
+impl<'py> FromPyObject<'_, 'py> for Flag<'py> {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(value.to_owned())))
+    }
+}
+
+impl Flag<'_> {
+    pub(super) const NOT_GIVEN: Self = Self(None);
+
+    pub(super) fn or(self, argument: &str, default: bool) -> PyResult<bool> {
+        let Some(value) = self.0 else {
+            return Ok(default);
+        };
+        value.extract().map_err(|_| {
+            let value = repr(&value);
+            PyTypeError::new_err(format!("{argument} must be a bool, not {value}"))
+        })
+    }
+}
+
 /// Something that can be called.
 pub(super) fn callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     if value.is_callable() {

@@ -219,6 +219,12 @@ pub(super) fn _stop_at_exit(py: Python<'_>) -> PyResult<()> {
     unseen::close(py)
 }
 
+/// Logs the failures whose handles are alive, in a process that [`_stop_at_exit`] is not called in.
+#[pyfunction]
+pub(super) fn _log_alive(py: Python<'_>) -> PyResult<()> {
+    unseen::log_alive(py)
+}
+
 /// The fork whose child has heard of the series that it has lost.
 static TOLD: Mutex<Option<Birth>> = Mutex::new(None);
 

@@ -31,8 +31,9 @@ pub(super) struct Hooks {
     /// `functools.partial` and `types.MethodType`.
     pub(super) partial_class: Py<PyAny>,
     pub(super) method_class: Py<PyAny>,
-    /// `gc.get_objects`.
+    /// `gc.get_objects` and `gc.unfreeze`.
     pub(super) get_objects: Py<PyAny>,
+    pub(super) unfreeze: Py<PyAny>,
     /// `sys.modules`.
     modules: Py<PyDict>,
 }
@@ -70,6 +71,7 @@ pub(super) fn _install(
         partial_class: py.import("functools")?.getattr("partial")?.unbind(),
         method_class: py.import("types")?.getattr("MethodType")?.unbind(),
         get_objects: py.import("gc")?.getattr("get_objects")?.unbind(),
+        unfreeze: py.import("gc")?.getattr("unfreeze")?.unbind(),
         modules: py
             .import("sys")?
             .getattr("modules")?

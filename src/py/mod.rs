@@ -67,7 +67,7 @@ mod _asynctask {
         post_task, set_work_pool_options, sleep,
     };
     #[pymodule_export]
-    use super::exit::{_after_fork_in_child, _drain_at_exit, _stop_at_exit};
+    use super::exit::{_after_fork_in_child, _drain_at_exit, _log_alive, _stop_at_exit};
     #[pymodule_export]
     use super::gate::{_after_fork_in_parent, _before_fork};
     #[pymodule_export]

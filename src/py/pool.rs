@@ -27,7 +27,7 @@ use pyo3::types::{
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::callback::{self, Kept, Parcel};
-use super::convert::{self, Least, Truth};
+use super::convert::{self, Flag, Least, Truth};
 use super::deadline::Deadline;
 use super::exit;
 use super::hooks::Hooks;
@@ -524,8 +524,8 @@ impl PoolBase {
 
     #[pyo3(signature = (max_workers=None, thread_name_prefix=None, initializer=None, initargs=None,
                         *, min_workers=None, idle_timeout=None, queue_size=None, on_full=None,
-                        propagate_context=false, nudge=true, tiers=None, clock=None,
-                        executor=None, stack_size=None))]
+                        propagate_context=Flag::NOT_GIVEN, nudge=Flag::NOT_GIVEN, tiers=None,
+                        clock=None, executor=None, stack_size=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "they are the constructor's keywords"
@@ -541,10 +541,10 @@ impl PoolBase {
         idle_timeout: Option<&Bound<'_, PyAny>>,
         queue_size: Option<&Bound<'_, PyAny>>,
         on_full: Option<&Bound<'_, PyAny>>,
-        propagate_context: bool,
-        nudge: bool,
+        propagate_context: Flag<'_>,
+        nudge: Flag<'_>,
         tiers: Option<&Bound<'_, PyAny>>,
-        clock: Option<&Bound<'_, ManualClock>>,
+        clock: Option<&Bound<'_, PyAny>>,
         executor: Option<&Bound<'_, PyAny>>,
         stack_size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
@@ -618,8 +618,10 @@ impl PoolBase {
             pool,
             on_full,
             tiers: tiers.map_or_else(|| Ok(Tiers::default()), checked_tiers)?,
-            clock: clock.map(|clock| clock.get().clock() as Arc<dyn Clock>),
+            clock: clock.map(checked_clock).transpose()?,
         };
+        let propagate_context = propagate_context.or("propagate_context", false)?;
+        let nudge = nudge.or("nudge", true)?;
         let place = executor
             .map(|executor| Hooks::on_executor(py, executor))
             .transpose()?
@@ -1161,6 +1163,16 @@ fn checked_context(context: &Bound<'_, PyAny>, place: Option<&Place>) -> PyResul
         )));
     }
     Ok(context.clone().into())
+}
+
+fn checked_clock(clock: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Clock>> {
+    match clock.cast::<ManualClock>() {
+        Ok(clock) => Ok(clock.get().clock()),
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "clock must be an asynctask.testing.ManualClock, not {}",
+            convert::repr(clock)
+        ))),
+    }
 }
 
 fn checked_tiers(tiers: &Bound<'_, PyAny>) -> PyResult<Tiers> {

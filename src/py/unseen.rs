@@ -11,7 +11,8 @@
 //! 3. if the system has no thread to give, by the next worker that has run something, or by the thread
 //!    that the next post asks for;
 //! 4. at the exit of the program, by the exit: what is on the list, and every failure whose handle is
-//!    still alive. Later than that nobody can log any more.
+//!    still alive. Later than that nobody can log any more. A child of `multiprocessing` has no other
+//!    exit than the end of its threads, and there it does the same.
 //!
 //! The lock is a leaf. A forked child begins with an empty list: what was on it is its parent's.
 
@@ -161,21 +162,25 @@ fn state() -> &'static Mutex<State> {
 /// of Python's.
 pub(super) fn note(failure: Bound<'_, Failure>) {
     let py = failure.py();
-    if !failure.get().is_unseen() || failure.get().is_seen.swap(true, Ordering::Relaxed) {
-        return;
-    }
-    {
-        let mut state = lock(state());
-        if state.is_closed {
-            return; // and the handle drops it
-        }
-        state.failures.push(failure.into());
-        // Relaxed: hints; the failures are behind the lock.
-        IS_NOTED.store(true, Ordering::Relaxed);
-    }
-    if !is_worker() || is_in_callback() {
+    if put(failure) && (!is_worker() || is_in_callback()) {
         start_thread(py);
     }
+}
+
+/// Puts a failure on the list if it has not been seen; whether it has.
+fn put(failure: Bound<'_, Failure>) -> bool {
+    if !failure.get().is_unseen() || failure.get().is_seen.swap(true, Ordering::Relaxed) {
+        return false;
+    }
+    let mut state = lock(state());
+    if state.is_closed {
+        drop(state);
+        return false; // and the handle drops it
+    }
+    state.failures.push(failure.into());
+    // Relaxed: hints; the failures are behind the lock.
+    IS_NOTED.store(true, Ordering::Relaxed);
+    true
 }
 
 /// Step 1.
@@ -297,26 +302,33 @@ pub(super) fn finish(py: Python<'_>, deadline: Option<Instant>) -> PyResult<()> 
     }
 }
 
-/// Step 4, for handles that are alive; afterwards nothing is noted any more.
-pub(super) fn close(py: Python<'_>) -> PyResult<()> {
-    if HAS_FAILED.load(Ordering::Relaxed) {
-        lock(state()).is_attended = true; // by this thread, a few lines further on
-        let failures = unseen_failures(py)?;
-        let is_any_unseen = || failures.iter().any(|failure| failure.get().is_unseen());
-        let since = Instant::now();
-        let pause = Parker::new();
-        while is_any_unseen() && Hooks::has_other_threads(py)? {
-            let is_awaited = WAITING.load(Ordering::SeqCst) > 0;
-            if since.elapsed() > if is_awaited { PATIENCE } else { GRACE } {
-                break;
-            }
-            py.detach(|| pause.park(Instant::now().checked_add(GRACE / 20)));
-        }
-        for failure in failures {
-            note(failure);
-        }
-        log_noted(py);
+/// Step 4, for handles that are alive.
+pub(super) fn log_alive(py: Python<'_>) -> PyResult<()> {
+    if !HAS_FAILED.load(Ordering::Relaxed) {
+        return Ok(());
     }
+    let failures = unseen_failures(py)?;
+    let is_any_unseen = || failures.iter().any(|failure| failure.get().is_unseen());
+    let since = Instant::now();
+    let pause = Parker::new();
+    while is_any_unseen() && Hooks::has_other_threads(py)? {
+        let is_awaited = WAITING.load(Ordering::SeqCst) > 0;
+        if since.elapsed() > if is_awaited { PATIENCE } else { GRACE } {
+            break;
+        }
+        py.detach(|| pause.park(Instant::now().checked_add(GRACE / 20)));
+    }
+    for failure in failures {
+        put(failure);
+    }
+    log_noted(py);
+    Ok(())
+}
+
+/// The end of step 4; afterwards nothing is noted any more.
+pub(super) fn close(py: Python<'_>) -> PyResult<()> {
+    lock(state()).is_attended = true; // by this thread, a few lines further on
+    log_alive(py)?;
     lock(state()).is_closed = true;
     Ok(())
 }
@@ -349,8 +361,11 @@ impl Drop for Waiting {
 }
 
 fn unseen_failures(py: Python<'_>) -> PyResult<Vec<Bound<'_, Failure>>> {
-    let get_objects = Hooks::get(py)?.get_objects.bind(py);
-    let objects = get_objects.call0()?.cast_into::<PyList>()?;
+    // What is frozen is not among them.
+    let hooks = Hooks::get(py)?;
+    hooks.unfreeze.bind(py).call0()?;
+    let objects = hooks.get_objects.bind(py).call0()?;
+    let objects = objects.cast_into::<PyList>()?;
     // Only what is exactly that: others may claim to be anything.
     let failures = objects
         .into_iter()
