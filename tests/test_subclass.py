@@ -1,5 +1,6 @@
 """Subclasses of the pool, which may have an `__init__` of their own."""
 
+import functools
 import gc
 import inspect
 import re
@@ -86,6 +87,41 @@ CALLS = {
     "wait_and_exit": lambda pool: pool.wait_and_exit(),
     "with": lambda pool: pool.__exit__(None, None, None),
 }
+
+
+@pytest.mark.parametrize("where", ["class", "object"])
+@pytest.mark.parametrize("keywords", [{}, {"timeout": 30}], ids=["plain", "timed"])
+@pytest.mark.parametrize("base", [ThreadPoolExecutor, AsyncTaskPool])
+def test_map_goes_by_way_of_a_submit_of_ones_own(base, keywords, where):
+    """Who counts or wraps what is submitted sees what `map` submits, as with the library's pool."""
+    submitted = []
+
+    def submit(pool, fn, /, *args):
+        submitted.append(args)
+        return base.submit(pool, lambda: -fn(*args))
+
+    with base(2) as pool:
+        if where == "class":
+            pool.__class__ = type("Counting", (base,), {"submit": submit})
+        else:
+            pool.submit = functools.partial(submit, pool)
+        assert list(pool.map(int, "123", **keywords)) == [-1, -2, -3]
+    assert submitted == [("1",), ("2",), ("3",)]
+
+
+@pytest.mark.parametrize("buffersize", [1, 2, 2**80])
+def test_a_buffered_map_goes_by_way_of_a_submit_of_ones_own(buffersize):
+    """Both for what is submitted at once and for what comes later."""
+    submitted = []
+
+    class Counting(AsyncTaskPool):
+        def submit(self, fn, /, *args):
+            submitted.append(args)
+            return super().submit(fn, *args)
+
+    with Counting(2) as pool:
+        assert list(pool.map(int, "123", buffersize=buffersize)) == [1, 2, 3]
+    assert submitted == [("1",), ("2",), ("3",)]
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)

@@ -192,7 +192,7 @@ def drain_at_exit() -> None:
     _asynctask._drain_at_exit()
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
-        # Unless it was spawned it ends as `end_child` ends one, and never calls what is in `atexit`.
+        # Unless it was spawned it ends as `end_child` ends one: `atexit` calls nothing there.
         _asynctask._log_alive()
 
 

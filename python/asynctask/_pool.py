@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from concurrent.futures import Executor
@@ -214,11 +215,22 @@ class AsyncTaskPool(PoolBase, Executor):
                 raise ValueError(message)
         end = None if timeout is None else time.monotonic() + _seconds("timeout", timeout)
         arguments = zip(*iterables, strict=False)
-        first = arguments if buffersize is None else islice(arguments, buffersize)
-        tasks = deque(self._submit_each(fn, first))
+        first = arguments if buffersize is None else islice(arguments, min(buffersize, sys.maxsize))
+        if self._has_own_submit():
+            tasks = deque(self.submit(fn, *args) for args in first)
+        else:
+            tasks = deque(self._submit_each(fn, first))
         if buffersize is None and end is None:
             return self._all_results(tasks)
         return self._results(fn, tasks, arguments, end)
+
+    def _has_own_submit(self) -> bool:
+        """Tell whether somebody's `submit` has taken the place of the pool's own.
+
+        In a subclass or on the object, to count or to wrap what is submitted: `map` must not go
+        past it, as the library's does not.
+        """
+        return type(self).submit is not PoolBase.submit or "submit" in vars(self)
 
     @staticmethod
     def _all_results(tasks: deque[AsyncTask[T]]) -> Iterator[T]:
