@@ -19,7 +19,7 @@ def threads(run_python):
         return run_python(
             f"""
             import gc, os, time
-            from asynctask import AsyncTaskPool, DelayTask, IntervalTask, Ticker
+            from asynctask import AsyncTaskPool, DelayTask, IntervalTask, Ticker, current_task
 
             def use_and_drop():
                 pool = AsyncTaskPool(idle_timeout={FOREVER}, {keywords})
@@ -52,7 +52,8 @@ USES = {
     "pool.post_task(int, DelayTask(0.05))",
     "delayed and cancelled": "pool.post_task(int, DelayTask(1000)).cancel()",
     "series": "pool.post_task(int, IntervalTask(0.005, max_runs=5))",
-    "series that stops": "kept.append(s := pool.post_task(lambda: s.stop(), IntervalTask(0.005)))",
+    "series that stops": "kept.append(pool.post_task("
+    "lambda: current_task().stop(), IntervalTask(0.005)))",
     "after": "pool.after(0.01)",
     "after, waited for": "pool.after(0.001).result(20)",
     "ticker": "next(t := Ticker(0.001, pool=pool)); t.stop()",
