@@ -56,7 +56,7 @@ else:
     UNITS = ("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")
     NUMPY = [np.timedelta64(1, unit) for unit in UNITS]
     NUMPY += [np.timedelta64("NaT", "s"), np.datetime64(1, "s")]
-    NUMPY += [np.bool_(True), np.bool_(False), np.complex128(1), np.str_("1")]
+    NUMPY += [np.bool_(True), np.bool_(False), np.complex128(1), np.str_("1"), np.void(b"1")]
     NUMPY += [np.array(1, "m8[ns]"), np.array(True), Scalar("m")]
 
 
@@ -559,6 +559,7 @@ def test_numbers_of_other_libraries_are_durations():
     from fractions import Fraction  # noqa: PLC0415
 
     assert DelayTask(Decimal("0.5")) == DelayTask(Fraction(1, 2)) == DelayTask(0.5)
+    assert DelayTask(Fraction(-(10**400), 3)) == DelayTask(-(10**400)) == DelayTask(0)
 
 
 def test_numbers_of_numpy_are_numbers():

@@ -501,3 +501,56 @@ def test_a_callback_may_move_the_clock_of_another_pool(one, timed, clock):
     due = timed.post_task(lambda: one.submit(pow, 2, 10).result(), DelayTask(5))
     one.submit(clock.advance, 5).result(30)
     assert due.result(30) == 1024
+
+
+def test_each_of_a_chain_of_tasks_has_its_own_depth_of_recursion(one):
+    """Sixty tasks recurse 150 deep and wait for the next: no task misses the frames of another."""
+
+    def recurse(depth, number):
+        return recurse(depth - 1, number) if depth else step(number)
+
+    def step(number):
+        return number and one.submit(recurse, 150, number - 1).result()
+
+    assert one.submit(step, 60).result(20) == 0
+
+
+async def by_await(one, other):
+    return await one.submit(abs, -3)
+
+
+async def by_gather(one, other):
+    return max(await asyncio.gather(*(one.submit(abs, -n) for n in range(4))))
+
+
+async def by_group(one, other):
+    async with one.group() as group:
+        group.submit(abs, -3)
+    return group.results()[0]
+
+
+async def by_group_in_time(one, other):
+    async with one.group(timeout=20) as group:
+        group.submit(abs, -3)
+    return group.results()[0]
+
+
+async def by_aclose(one, other):
+    task = other.submit(lambda: one.submit(abs, -3).result(20))
+    assert await other.aclose(20)
+    return task.result(0)
+
+
+async def by_async_with(one, other):
+    async with other:
+        task = other.submit(lambda: one.submit(abs, -3).result(20))
+    return task.result(0)
+
+
+@pytest.mark.parametrize(
+    "way", [by_await, by_gather, by_group, by_group_in_time, by_aclose, by_async_with]
+)
+def test_a_loop_in_a_callback_can_await_what_needs_the_worker(one, make_pool, until, way):
+    """A callback on the only worker runs a loop, and what it awaits there gets a worker."""
+    assert one.submit(lambda: asyncio.run(way(one, make_pool(1)))).result(20) == 3
+    until(lambda: settled(one))

@@ -17,7 +17,7 @@ from typing import (
     overload,
 )
 
-from asynctask._asynctask import _seconds
+from asynctask._asynctask import _lend, _seconds
 from asynctask._executors import check_pool
 
 if TYPE_CHECKING:
@@ -366,11 +366,13 @@ class TaskGroup(Generic[T]):
     ) -> None:
         if kind is not None:
             self.cancel()
+        loan = _lend()  # for a loop that runs in a callback; it ends with the wait
         try:
             # A cancellation cancels the tasks, waits for those that run, and goes on its way:
             # nothing of the group outlives its block.
             interruption = await self._wait_on_loop()
         finally:
+            del loan
             self._silence_alarm()
         if interruption is not None:
             raise interruption

@@ -27,7 +27,7 @@ from concurrent.futures import InvalidStateError
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Literal
 
-from asynctask._asynctask import _seconds
+from asynctask._asynctask import _lend, _seconds
 from asynctask._executors import end
 
 if TYPE_CHECKING:
@@ -261,14 +261,18 @@ async def end_pool(
     # It looks, for nothing here can be awaited: the last worker ends when it has left Python. The
     # end of a pool comes once, and soon.
     pause = SHORTEST_PAUSE
-    while not pool._has_ended():
-        if end is not None:
-            left = end - loop.time()
-            if left <= 0:
-                break
-            pause = min(pause, left)
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
+    loan = _lend()  # as in `finish`
+    try:
+        while not pool._has_ended():
+            if end is not None:
+                left = end - loop.time()
+                if left <= 0:
+                    break
+                pause = min(pause, left)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+    finally:
+        del loan
     return pool._end_now() and is_whole
 
 
@@ -314,11 +318,14 @@ async def finish(task: AsyncTask[Any]) -> None:
     waiter = loop.create_future()
     # The coroutine holds the waiter. The task must not: through it, it would hold the loop.
     task.add_done_callback(functools.partial(_wake, weakref.ref(waiter)))
+    loan = _lend()  # for a loop that runs in a callback; it ends with the wait
     try:
         await waiter
     except asyncio.CancelledError:
         task.cancel()
         raise
+    finally:
+        del loan
 
 
 class Sleepers:

@@ -115,7 +115,10 @@ fn signed(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Signed> {
         match value.extract::<f64>() {
             Ok(seconds) => seconds,
             Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
-                return Ok(Signed::TooLong);
+                return Ok(match value.lt(0) {
+                    Ok(true) => Signed::Negative, // a `Fraction`, say
+                    _ => Signed::TooLong,
+                });
             }
             Err(error) if error.is_instance_of::<PyException>(value.py()) => {
                 return Err(wrong_type(argument, value));
@@ -144,8 +147,10 @@ fn signed(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Signed> {
 /// a `bool_` 0 or 1, a string what it reads, and a complex number half of it. What tells them apart
 /// without an import is the kind of their `dtype`, in libraries that follow numpy too.
 fn is_number(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    /// Signed, unsigned, floating; and what is none of numpy's own, such as `bfloat16`.
-    const KINDS: [&str; 4] = ["i", "u", "f", "V"];
+    /// Signed, unsigned, floating.
+    const KINDS: [&str; 3] = ["i", "u", "f"];
+    /// In `isbuiltin`: none of numpy's own, such as `bfloat16`, whose kind is that of raw bytes, `V`.
+    const ADDED: i32 = 2;
 
     let py = value.py();
     let Some(dtype) = value.getattr_opt(intern!(py, "dtype"))? else {
@@ -154,9 +159,14 @@ fn is_number(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     let Some(kind) = dtype.getattr_opt(intern!(py, "kind"))? else {
         return Ok(true);
     };
-    Ok(kind
-        .cast::<PyString>()
-        .is_ok_and(|kind| KINDS.iter().any(|known| kind == known)))
+    let Ok(kind) = kind.cast::<PyString>() else {
+        return Ok(false);
+    };
+    if kind == "V" {
+        let is_builtin = dtype.getattr_opt(intern!(py, "isbuiltin"))?;
+        return Ok(is_builtin.is_some_and(|is| is.extract::<i32>().is_ok_and(|is| is == ADDED)));
+    }
+    Ok(KINDS.iter().any(|known| kind == known))
 }
 
 /// Whole nanoseconds, rounded up.

@@ -17,6 +17,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::impl_::pymethods::tp_new_impl;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyGenericAlias, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyClassInitializer, PyTraverseError, PyVisit};
 
@@ -29,7 +30,7 @@ use super::unseen::{self, Failure, Name, Waiting};
 use crate::clock::nanos;
 use crate::engine::{self, Engine, Job, Outcome};
 use crate::error::Error;
-use crate::pool::{Lent, lend_while_waiting};
+use crate::pool::{Lent, is_any_worker, lend_while_waiting};
 use crate::sync::{Mutex, lock, try_lock};
 use crate::task::{Cancel, Goal, Phase, Task, View};
 
@@ -231,7 +232,7 @@ impl TaskBase {
         if let Some(gevent) = Hooks::gevent(py)? {
             return Self::wait_on_hub(slf, &gevent, goal, deadline);
         }
-        if deadline.is_none() {
+        if deadline.is_none() && !is_deep(py)? {
             this.engine.run_inline(&PyJob(slf.clone().into()), py);
             let view = this.view();
             if view.is_over() {
@@ -990,6 +991,27 @@ fn tell_waiters<'py>(task: &Bound<'py, TaskBase>, waiters: &Bound<'py, PyList>) 
     waiters
         .iter()
         .try_for_each(|waiter| callback::call_method(&waiter, method, (task,)).map(drop))
+}
+
+/// Whether the stack has so many frames of Python that a callback on top of them would miss them: on a
+/// worker of its own it has all that `sys.getrecursionlimit` says, and so it should have here, but for a
+/// few.
+fn is_deep(py: Python<'_>) -> PyResult<bool> {
+    /// Enough for the waits that may nest, with three frames each.
+    const MANY: u32 = 100;
+    static GET_FRAME: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+    if !is_any_worker() {
+        return Ok(false); // nothing is run here
+    }
+    let get_frame = GET_FRAME.get_or_try_init(py, || {
+        let get_frame = py.import(intern!(py, "sys"))?;
+        get_frame
+            .getattr(intern!(py, "_getframe"))
+            .map(Bound::unbind)
+    })?;
+    // It raises where the stack is less deep.
+    Ok(get_frame.call1(py, (MANY,)).is_ok())
 }
 
 /// A worker lent to the pool of a callback that is about to wait by way of the standard library, for
