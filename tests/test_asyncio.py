@@ -1658,7 +1658,7 @@ def test_the_end_of_the_loop_waits_for_its_own_tasks(new_loop, make_pool, make_g
     posted = []
     ended = threading.Event()
 
-    class Recorder:
+    class Recorder(asynctask.AsyncTaskPool):
         def submit(self, *call):
             posted.append(pool.submit(*call))
             return posted[-1]
