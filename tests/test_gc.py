@@ -157,6 +157,8 @@ USES = {
     "after": lambda pool: pool.after(0.001).result(20),
     "ticker": lambda pool: list(asynctask.Ticker(0.001, pool=pool, max_runs=2)),
     "map": lambda pool: list(pool.map(int, range(100))),
+    "group": lambda pool: pool.group(timeout=1000).submit(int).result(20),
+    "collecting": lambda pool: pool.group(timeout=1000, on_error="collect").submit(int).result(20),
     "shut down": lambda pool: (pool.submit(int), pool.shutdown()),
 }
 

@@ -283,6 +283,31 @@ def test_a_task_added_after_the_deadline_is_cancelled(make_pool, gate, until):
         group.wait(20)
 
 
+def test_the_deadline_of_a_group_that_has_gone_holds(timed, clock):
+    """Its tasks are cancelled at the time that was given, as if somebody had kept the group."""
+    group = timed.group(timeout=5, on_error="collect")
+    early, late = (group.post_task(int, DelayTask(delay)) for delay in (1, 10))
+    reference = weakref.ref(group)
+    del group
+    gc.collect()
+    assert reference() is None
+    clock.advance(4)
+    assert (early.result(20), late.done()) == (0, False)
+    clock.advance(1)
+    assert late.cancelled()
+
+
+@pytest.mark.parametrize("on_error", ["cancel", "collect"])
+def test_a_deadline_does_not_keep_a_group_whose_tasks_are_over(timed, until, on_error):
+    """Nobody waits for such a group, and nothing is left of it."""
+    group = timed.group(timeout=1000, on_error=on_error)
+    group.submit(int).result(20)
+    reference = weakref.ref(group)
+    del group
+    until(lambda: gc.collect() >= 0 and reference() is None)
+    until(lambda: timed.stats().pending_timers == 0)
+
+
 @pytest.mark.parametrize("timeout", [0, -1])
 def test_a_deadline_may_have_passed(pool, timeout):
     """A group whose time is up from the start waits for nothing."""

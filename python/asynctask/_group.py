@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
+import weakref
 from concurrent import futures
 from concurrent.futures import CancelledError
 from typing import (
@@ -23,6 +25,7 @@ from asynctask._executors import check_pool
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+    from concurrent.futures import Future
     from contextvars import Context
     from types import TracebackType
 
@@ -36,6 +39,24 @@ __all__ = ["TaskGroup"]
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+def _ring(group: weakref.ref[TaskGroup[Any]], tasks: list[AsyncTask[Any]]) -> None:
+    """Cancel what is left when the time is up, be it of a group that has gone."""
+    alive = group()
+    if alive is not None:
+        alive._expire()
+        return
+    for task in tasks:
+        task.cancel()
+
+
+def _silence(
+    alarm: AsyncTask[None], tasks: list[AsyncTask[Any]], _over: Future[Any] | None = None
+) -> None:
+    """End the alarm of a group that has gone, if there is nothing left to cancel."""
+    if all(task.done() for task in tasks):
+        alarm.cancel()
 
 
 class TaskGroup(Generic[T]):
@@ -86,8 +107,21 @@ class TaskGroup(Generic[T]):
         self._alarm: AsyncTask[None] | None = None
         if timeout is not None:
             self._deadline = pool._deadline(timeout)
-            # For when nobody waits; who waits keeps the deadline himself.
-            self._alarm = pool._post_alarm(self._expire, self._deadline)
+            # For when nobody waits; who waits keeps the deadline himself. It does not keep the
+            # group: once that has gone with nothing left to cancel, there is nothing to wait for.
+            ring = functools.partial(_ring, weakref.ref(self), self._tasks)
+            self._alarm = pool._post_alarm(ring, self._deadline)
+
+    def __del__(self) -> None:
+        # There is none if the constructor has raised.
+        alarm = getattr(self, "_alarm", None)
+        if alarm is None or alarm.done():
+            return
+        silence = functools.partial(_silence, alarm, self._tasks)
+        silence()
+        for task in self._tasks:
+            if not task.done():
+                task.add_done_callback(silence)
 
     @overload
     def submit(
