@@ -15,6 +15,7 @@ from typing import (
     NoReturn,
     ParamSpec,
     Self,
+    TypedDict,
     TypeVar,
     TypeVarTuple,
     Unpack,
@@ -318,6 +319,15 @@ class DelayTask:
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
+
+class _IntervalKeywords(TypedDict, total=False):  # noqa: PYI049  # `ticker` has them
+    timing: Literal["fixed_rate", "fixed_delay"] | None
+    overlap: Literal["skip", "queue"] | None
+    missed: Literal["skip", "catch_up"] | None
+    max_runs: int | None
+    until: Duration | datetime | None
+    jitter: Duration | None
+    on_error: Literal["continue", "stop"] | None
 
 class IntervalTask:
     __match_args__: ClassVar[tuple[Literal["interval"]]] = ("interval",)

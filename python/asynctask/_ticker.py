@@ -10,6 +10,9 @@ from asynctask._asynctask import IntervalTask, Ticks, get_async_task
 from asynctask._executors import check_pool
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from asynctask._asynctask import _IntervalKeywords
     from asynctask._loops import Sleepers
     from asynctask._pool import AsyncTaskPool
     from asynctask._types import Duration
@@ -31,7 +34,11 @@ class Ticker:
     """
 
     def __init__(
-        self, interval: Duration, *, pool: AsyncTaskPool | None = None, **keywords: Any
+        self,
+        interval: Duration,
+        *,
+        pool: AsyncTaskPool | None = None,
+        **keywords: Unpack[_IntervalKeywords],
     ) -> None:
         option = IntervalTask(interval, **keywords)
         pool = get_async_task() if pool is None else pool
@@ -102,11 +109,16 @@ class Ticker:
         self._task.stop()
 
 
-def ticker(interval: Duration, **keywords: Any) -> Ticker:
+def ticker(
+    interval: Duration,
+    *,
+    pool: AsyncTaskPool | None = None,
+    **keywords: Unpack[_IntervalKeywords],
+) -> Ticker:
     """Tick every *interval*; takes the keywords of `IntervalTask`.
 
     >>> import asynctask
     >>> list(asynctask.ticker(0.001, max_runs=2, missed="catch_up"))
     [1, 2]
     """
-    return Ticker(interval, **keywords)
+    return Ticker(interval, pool=pool, **keywords)

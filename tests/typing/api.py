@@ -289,6 +289,11 @@ def groups(some: AsyncTaskPool) -> None:
 def tickers() -> None:
     ticks = asynctask.ticker(0.5, missed="catch_up")
     assert_type(ticks, Ticker)
+    Ticker(1, pool=AsyncTaskPool(1), max_runs=3, until=timedelta(hours=1))
+    asynctask.ticker(1, mised="skip")  # type: ignore[call-arg]
+    asynctask.ticker(1, missed="nonsense")  # type: ignore[arg-type]
+    asynctask.ticker(1, pool=5)  # type: ignore[arg-type]
+    Ticker(1, max_runs=1.5)  # type: ignore[arg-type]
     for tick in ticks:
         assert_type(tick, int)
     ticks.stop()
