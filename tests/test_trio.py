@@ -43,12 +43,23 @@ def test_what_needs_asyncio_says_what_to_do(pool, gate):
         async for _ in asynctask.Ticker(1000, pool=pool):
             pytest.fail("there was a tick")
 
-    ways = {awaited: "task.result", group: "group.wait", ticks: "next, ticker"}
+    async def block():
+        async with pool:
+            pytest.fail("the block was entered")
+
+    ways = {
+        awaited: "task.result",
+        group: "group.wait",
+        ticks: "next, ticker",
+        block: "pool.shutdown",
+        pool.aclose: "pool.shutdown",
+    }
     for main, call in ways.items():
         with pytest.raises(RuntimeError, match="no running event loop of asyncio") as caught:
             trio.run(main)
         assert f"`await trio.to_thread.run_sync({call})`" in str(caught.value)
         assert f"`await anyio.to_thread.run_sync({call})`" in str(caught.value)
+    pool.submit(int).result(20)  # it has not been shut down
     gate.open()
 
 

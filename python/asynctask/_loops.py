@@ -251,7 +251,7 @@ async def end_pool(
     pool: AsyncTaskPool, within: Duration | None, delayed: Literal["cancel", "run", "wait"]
 ) -> bool:
     """Do what `AsyncTaskPool.aclose` says."""
-    loop = asyncio.get_running_loop()
+    loop = running_loop("`aclose`", "pool.shutdown")
     end = None if within is None else loop.time() + _seconds("timeout", within)
     is_whole = pool._begin_end(delayed)
     run = asyncio.current_task()

@@ -167,6 +167,9 @@ class AsyncTaskPool(PoolBase, Executor):
         return await end_pool(self, timeout, delayed)
 
     async def __aenter__(self) -> Self:
+        from asynctask._loops import running_loop  # noqa: PLC0415  # as above
+
+        running_loop("`async with` a pool", "pool.shutdown")
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
