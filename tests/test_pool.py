@@ -7,6 +7,7 @@ import gc
 import inspect
 import os
 import random
+import sysconfig
 import threading
 import time
 import weakref
@@ -175,8 +176,10 @@ def test_an_idle_worker_is_reused(pool, until):
     for _ in range(100):
         threads.add(pool.submit(threading.get_ident).result(20))
         until(lambda: not pool.stats().running_workers)
-    assert len(threads) == 1
-    assert pool.stats().idle_workers == 1
+    # Without a GIL the next post may come before the worker has looked into the queue again, and
+    # start a second one. A third is never needed.
+    assert len(threads) <= (2 if sysconfig.get_config_var("Py_GIL_DISABLED") else 1)
+    assert pool.stats().idle_workers == len(threads)
 
 
 def test_never_more_workers_than_asked_for(make_pool):
