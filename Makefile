@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
+RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml binding/Cargo.toml $(shell find src binding -name '*.rs')
 LOOM_MAX_PREEMPTIONS ?= 3
 # Where `make pythons` puts interpreters; an absolute path is written into them.
 PYTHONS ?= $(CURDIR)/target/pythons
@@ -67,7 +67,7 @@ msrv: ## core and binding compile with the oldest Rust that Cargo.toml promises
 	version=$$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' Cargo.toml); \
 	for toolchain in $$version $$version.0; do \
 		if rustup run $$toolchain cargo --version >/dev/null 2>&1; then \
-			exec rustup run $$toolchain cargo check --quiet --features python --target-dir target/msrv; \
+			exec rustup run $$toolchain cargo check --quiet --workspace --target-dir target/msrv; \
 		fi; \
 	done; \
 	echo "== NOT CHECKED: the oldest Rust, $$version, which is not installed"
@@ -139,11 +139,10 @@ test-cpython: dev ## CPython's own tests of its thread pool, run on ours; 3.15 h
 
 .PHONY: lint
 lint: $(BIN)/.tools ## formatters in check mode, clippy, ruff
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo fmt --check --manifest-path benchmarks/native/rust/Cargo.toml
-	cargo clippy --quiet --all-targets -- -D warnings
-	cargo clippy --quiet --all-targets --features python -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --document-private-items
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --quiet --check
 
@@ -161,7 +160,7 @@ types: dev $(BIN)/.pyright ## mypy, pyright, and the stubs against the module
 
 .PHONY: format
 format: $(BIN)/.tools ## format everything
-	cargo fmt
+	cargo fmt --all
 	cargo fmt --manifest-path benchmarks/native/rust/Cargo.toml
 	$(BIN)/ruff check --quiet --fix-only
 	$(BIN)/ruff format --quiet

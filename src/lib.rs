@@ -1,7 +1,7 @@
 //! Run something in the background, later, or every so often, inside one process.
 //!
 //! A worker pool and a three-tier timing wheel on native threads. This crate is the core of the
-//! Python module `asynctask`, and complete without it: nothing outside `src/py/` knows of Python.
+//! Python module `asynctask`, and complete without it: the binding is a crate of its own, `binding/`.
 //!
 //! ```
 //! use std::time::Duration;
@@ -35,9 +35,8 @@
 //! | [`error`]     | the one error enum                                                            |
 //! | [`fork`]      | what a forked child may still touch                                           |
 //! | [`sync`]      | primitives, `std`'s or loom's                                                 |
-//! | `py`          | the binding, behind the feature `python`                                      |
 //!
-//! Each depends only on those below it: `{py, scheduler} → engine → {timer, pool, task} → {wheel, series,
+//! Each depends only on those below it: `scheduler → engine → {timer, pool, task} → {wheel, series,
 //! clock, error, fork, sync}`.
 //!
 //! # Data flow
@@ -76,9 +75,6 @@ pub mod task;
 pub mod ticks;
 pub mod timer;
 pub mod wheel;
-
-#[cfg(feature = "python")]
-mod py;
 
 pub use engine::Options;
 pub use error::Error;

@@ -13,16 +13,20 @@ use crate::error::Error;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
-    Condvar, Mutex, MutexGuard,
+    Condvar,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
+#[cfg(loom)]
+pub use loom::sync::{Mutex, MutexGuard};
 #[cfg(loom)]
 pub(crate) use loom::thread;
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
-    Condvar, Mutex, MutexGuard,
+    Condvar,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
+#[cfg(not(loom))]
+pub use std::sync::{Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use std::thread;
 
@@ -46,7 +50,7 @@ pub(crate) use thread_locals;
 /// No lock of ours is held while foreign code runs, so a poisoned one means a broken invariant of
 /// our own, which has already been reported by its panic; refusing every later call as well would
 /// turn one bug into a dead pool.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -54,7 +58,7 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// The error of a poisoned `try_lock` owns the guard: who takes it for "busy" and locks again waits
 /// for itself.
-pub(crate) fn try_lock<T: ?Sized>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+pub fn try_lock<T: ?Sized>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

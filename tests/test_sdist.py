@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MATURIN = Path(sys.executable).with_name("maturin")
-FOLDERS = {"benches", "docs", "examples", "python", "src", "tests"}
+FOLDERS = {"benches", "binding", "docs", "examples", "python", "src", "tests"}
 
 
 def run(*command, **options):

@@ -25,6 +25,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use asynctask::engine::{self, Engine};
+use asynctask::fork::Birth;
+use asynctask::pool::{Runner, Worker};
+use asynctask::sync::{Mutex, Parker, lock};
+use asynctask::task::Wakes;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
@@ -36,11 +41,6 @@ use super::hooks::Hooks;
 use super::job::PyJob;
 use super::nudge::Nudge;
 use super::unseen;
-use crate::engine::{self, Engine};
-use crate::fork::Birth;
-use crate::pool::{Runner, Worker};
-use crate::sync::{Mutex, Parker, lock};
-use crate::task::Wakes;
 
 /// How long a worker holds the interpreter before it offers it to others. A fifth of CPython's
 /// switch interval: whoever waits is served well before it would have to ask.
@@ -92,7 +92,7 @@ impl Sharing {
         self != Self::Free
     }
 
-    /// For [`PoolOptions::turns`](crate::pool::PoolOptions).
+    /// For [`PoolOptions::turns`](asynctask::pool::PoolOptions).
     pub(super) fn turns(self) -> Option<Duration> {
         self.has_gil().then_some(YOUNG)
     }

@@ -13,6 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use asynctask::clock::nanos;
+use asynctask::engine::{self, Engine, Job, Outcome};
+use asynctask::error::Error;
+use asynctask::pool::{Lent, is_any_worker, lend_while_waiting};
+use asynctask::sync::{Mutex, lock, try_lock};
+use asynctask::task::{Cancel, Goal, Phase, Task, View};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::impl_::pymethods::tp_new_impl;
 use pyo3::intern;
@@ -23,16 +29,10 @@ use pyo3::{PyClassInitializer, PyTraverseError, PyVisit};
 
 use super::callback::{self, Kept};
 use super::convert::{self, Least};
-use super::errors::InvalidStateError;
+use super::errors::{InvalidStateError, exception};
 use super::hooks::Hooks;
 use super::job::{PyJob, call_done_callback, is_in_run};
 use super::unseen::{self, Failure, Name, Waiting};
-use crate::clock::nanos;
-use crate::engine::{self, Engine, Job, Outcome};
-use crate::error::Error;
-use crate::pool::{Lent, is_any_worker, lend_while_waiting};
-use crate::sync::{Mutex, lock, try_lock};
-use crate::task::{Cancel, Goal, Phase, Task, View};
 
 /// Gives each unnamed task that is asked for its name a number.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -247,7 +247,7 @@ impl TaskBase {
         this.engine.sweep(py);
         match raised {
             Some(error) => Err(error),
-            None => Ok(waited?),
+            None => waited.map_err(exception),
         }
     }
 
@@ -268,7 +268,7 @@ impl TaskBase {
             return if view.is_over() {
                 Ok(view)
             } else {
-                Err(Error::TimedOut.into())
+                Err(exception(Error::TimedOut))
             };
         }
         let look = || {
@@ -276,13 +276,13 @@ impl TaskBase {
                 .wait(goal, Some(Instant::now()), Duration::ZERO, &mut || false)
                 .ok()
         };
-        Hooks::poll(gevent, deadline, look)?.ok_or_else(|| Error::TimedOut.into())
+        Hooks::poll(gevent, deadline, look)?.ok_or_else(|| exception(Error::TimedOut))
     }
 
     /// The result of a task that is over.
     fn outcome(&self, py: Python<'_>, view: View) -> PyResult<Py<PyAny>> {
         if view.phase() == Phase::Cancelled {
-            return Err(Error::Cancelled.into());
+            return Err(exception(Error::Cancelled));
         }
         match &lock(&self.body).stage {
             Stage::Value(value) => Ok(value.clone_ref(py)),
@@ -585,7 +585,7 @@ impl TaskBase {
         let this = slf.get();
         let view = Self::wait(slf, Goal::Over, convert::deadline(timeout)?)?;
         if view.phase() == Phase::Cancelled {
-            return Err(Error::Cancelled.into());
+            return Err(exception(Error::Cancelled));
         }
         match &lock(&this.body).stage {
             Stage::Error(error, failure) => {
@@ -607,7 +607,7 @@ impl TaskBase {
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let view = Self::wait(slf, Goal::Runs(1), convert::deadline(timeout)?)?;
-        Ok(engine::reached(view, 1)?)
+        engine::reached(view, 1).map_err(exception)
     }
 
     /// Wait until the callback has been called *count* times; less than 1 counts as 1.
@@ -624,7 +624,7 @@ impl TaskBase {
         let count = convert::whole("count", count)?.max(1);
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let view = Self::wait(slf, Goal::Runs(count), convert::deadline(timeout)?)?;
-        Ok(engine::reached(view, count)?)
+        engine::reached(view, count).map_err(exception)
     }
 
     /// No further run; one that is going goes on. A task that has not started is cancelled.

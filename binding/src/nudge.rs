@@ -66,12 +66,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use asynctask::clock::{Nanos, nanos};
+use asynctask::sync::{Parked, Parker};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::gate;
-use crate::clock::{Nanos, nanos};
-use crate::sync::{Parked, Parker};
 
 /// How long the main thread stays awake for the next step. On a machine with nothing else to do the
 /// worker is there within 10 µs in 7 of 10 nudges and within 20 µs in 99 of 100; a nudge takes 9 µs

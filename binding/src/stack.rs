@@ -3,9 +3,8 @@
 //! Owned by nobody. `threading.stack_size` cannot be asked without being told: called without a size
 //! it sets it back to 0. The function below it can.
 
+use asynctask::pool::default_stack_size;
 use pyo3::prelude::*;
-
-use crate::pool::default_stack_size;
 
 /// What `threading.stack_size` asks for at least, in bytes.
 pub(super) const LEAST: u64 = 32 << 10;

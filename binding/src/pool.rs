@@ -18,6 +18,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use asynctask::clock::{Clock, Moment, nanos};
+use asynctask::engine::{Delayed, Engine, OnFull, Options, WaitForRoom};
+use asynctask::error::Error;
+use asynctask::pool::{Pool, PoolOptions};
+use asynctask::series::Series;
+use asynctask::sync::{Mutex, lock};
+use asynctask::task::Task;
+use asynctask::wheel::{Tier, Tiers};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -29,6 +37,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::callback::{self, Kept, Parcel};
 use super::convert::{self, Flag, Least, Truth};
 use super::deadline::Deadline;
+use super::errors::exception;
 use super::exit;
 use super::hooks::Hooks;
 use super::job::PyJob;
@@ -38,14 +47,6 @@ use super::runner::{self, Initializer, PyRunner, Sharing};
 use super::stack;
 use super::task::{Call, Place, TaskBase, interrupted, new_task};
 use super::testing::ManualClock;
-use crate::clock::{Clock, Moment, nanos};
-use crate::engine::{Delayed, Engine, OnFull, Options, WaitForRoom};
-use crate::error::Error;
-use crate::pool::{Pool, PoolOptions};
-use crate::series::Series;
-use crate::sync::{Mutex, lock};
-use crate::task::Task;
-use crate::wheel::{Tier, Tiers};
 
 const POLICIES: &[(&str, OnFull)] = &[
     ("block", OnFull::Block),
@@ -271,7 +272,7 @@ impl Contents {
             return Ok(None);
         };
         let starter = lock(default).as_ref().map(|place| place.clone_ref(py));
-        let starter = starter.ok_or_else(|| PyErr::from(Error::Shutdown))?;
+        let starter = starter.ok_or_else(|| exception(Error::Shutdown))?;
         Ok(Some(Place {
             starter: starter.into(),
             event_loop: None,
@@ -309,7 +310,7 @@ impl Contents {
             (None, None) => Task::bare(),
             (None, Some(_)) => Task::one_shot(),
             (Some(interval), call) => {
-                let series = Series::new(&interval.every(plan.delay), now)?;
+                let series = Series::new(&interval.every(plan.delay), now).map_err(exception)?;
                 if call.is_some() {
                     Task::series(series)
                 } else {
@@ -1196,7 +1197,7 @@ fn checked_tiers(tiers: &Bound<'_, PyAny>) -> PyResult<Tiers> {
         });
     }
     Tiers::new(&checked).map_err(|error| {
-        PyErr::from(Error::Invalid {
+        exception(Error::Invalid {
             argument: "tiers",
             reason: format!("do not fit: {error}"),
         })

@@ -20,21 +20,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use asynctask::error::Error;
+use asynctask::fork::Birth;
+use asynctask::sync::{Mutex, Parker, lock};
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use super::callback::{self, Kept, Parcel};
+use super::errors::exception;
 use super::gate::OnTheWay;
 use super::hooks::Hooks;
 use super::job::is_in_callback;
 use super::runner::is_worker;
 use super::stack;
 use super::task::interrupted;
-use crate::error::Error;
-use crate::fork::Birth;
-use crate::sync::{Mutex, Parker, lock};
 
 /// How a task is called in logs.
 pub(super) enum Name {
@@ -298,7 +299,7 @@ pub(super) fn finish(py: Python<'_>, deadline: Option<Instant>) -> PyResult<()> 
     match (waited, raised) {
         (_, Some(error)) => Err(error),
         (Ok(()) | Err(Error::TimedOut), None) => Ok(()),
-        (Err(error), None) => Err(error.into()),
+        (Err(error), None) => Err(exception(error)),
     }
 }
 

@@ -15,20 +15,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use asynctask::engine::Engine;
+use asynctask::error::Error;
+use asynctask::fork::Birth;
+use asynctask::sync::{Mutex, lock, try_lock};
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::callback;
-use super::errors::PoolShutdown;
+use super::errors::{PoolShutdown, exception};
 use super::gate;
 use super::hooks::Hooks;
 use super::job::PyJob;
 use super::task::{TaskBase, interrupted};
 use super::unseen;
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::fork::Birth;
-use crate::sync::{Mutex, lock, try_lock};
 
 /// Every engine that has not been dropped. A leaf lock.
 static ENGINES: Mutex<Vec<Weak<Engine<PyJob>>>> = Mutex::new(Vec::new());
@@ -53,7 +53,7 @@ pub(super) fn explain(error: Error) -> PyErr {
     if error == Error::Shutdown && EXITING.load(Ordering::Relaxed) {
         PoolShutdown::new_err("cannot schedule new futures after interpreter shutdown")
     } else {
-        error.into()
+        exception(error)
     }
 }
 
@@ -145,7 +145,7 @@ fn wait(
         (_, Some(error)) => Err(error),
         (Ok(()), None) => Ok(true),
         (Err(Error::TimedOut), None) => Ok(false),
-        (Err(error), None) => Err(error.into()),
+        (Err(error), None) => Err(exception(error)),
     }
 }
 

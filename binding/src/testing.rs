@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use asynctask::clock::{Clock, Manual};
+use asynctask::error::Error;
+use asynctask::pool::lend_while_waiting;
 use pyo3::exceptions::{PyTimeoutError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDateTime, PyTzInfo};
 
 use super::convert::{self, Least};
+use super::errors::exception;
 use super::options::wall_time;
 use super::task::interrupted;
-use crate::clock::{Clock, Manual};
-use crate::error::Error;
-use crate::pool::lend_while_waiting;
 
 /// A clock that stands still until it is told otherwise; see the package for what it promises.
 #[pyclass(frozen, module = "asynctask.testing")]
@@ -69,7 +70,7 @@ impl ManualClock {
                 "what was due at {} s was still running after {patience:?}",
                 self.now()
             ))),
-            (moved, None) => Ok(moved?),
+            (moved, None) => moved.map_err(exception),
         }
     }
 

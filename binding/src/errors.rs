@@ -2,11 +2,10 @@
 //!
 //! The exception classes themselves are plain Python, in `asynctask/exceptions.py`.
 
+use asynctask::error::Error;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyTimeoutError, PyValueError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
-
-use crate::error::Error;
 
 import_exception!(asynctask.exceptions, BrokenPool);
 import_exception!(asynctask.exceptions, PoolShutdown);
@@ -24,21 +23,21 @@ pub(super) fn resolve(py: Python<'_>) {
     py.get_type::<InvalidStateError>();
 }
 
-impl From<Error> for PyErr {
-    fn from(error: Error) -> Self {
-        match &error {
-            Error::QueueFull => QueueFull::new_err(error.to_string()),
-            Error::Shutdown => PoolShutdown::new_err(error.to_string()),
-            // As the standard library's, which has no text either.
-            Error::TimedOut => PyTimeoutError::new_err(()),
-            Error::Cancelled => CancelledError::new_err(()),
-            Error::Ended { .. } => CancelledError::new_err(error.to_string()),
-            Error::Panicked | Error::Taken | Error::NoThread { .. } => {
-                BrokenPool::new_err(error.to_string())
-            }
-            // Whoever was interrupted has an exception of its own to raise.
-            Error::Interrupted => PyKeyboardInterrupt::new_err(()),
-            Error::Invalid { .. } => PyValueError::new_err(error.to_string()),
+/// What Python sees of an error of the core's.
+pub(super) fn exception(error: Error) -> PyErr {
+    match &error {
+        Error::QueueFull => QueueFull::new_err(error.to_string()),
+        Error::Shutdown => PoolShutdown::new_err(error.to_string()),
+        // As the standard library's, which has no text either.
+        Error::TimedOut => PyTimeoutError::new_err(()),
+        Error::Cancelled => CancelledError::new_err(()),
+        Error::Ended { .. } => CancelledError::new_err(error.to_string()),
+        // Whoever was interrupted has an exception of its own to raise.
+        Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+        Error::Invalid { .. } => PyValueError::new_err(error.to_string()),
+        // And whatever the core may add: it has failed us in a way that we do not know.
+        Error::Panicked | Error::Taken | Error::NoThread { .. } | _ => {
+            BrokenPool::new_err(error.to_string())
         }
     }
 }

@@ -7,6 +7,9 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use asynctask::engine::{ANYWHERE, Engine, Job, Outcome};
+use asynctask::sync::lock;
+use asynctask::task::{Phase, Task};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,9 +21,6 @@ use super::hooks::Hooks;
 use super::runner;
 use super::task::{Body, Stage, TaskBase};
 use super::unseen::Failure;
-use crate::engine::{ANYWHERE, Engine, Job, Outcome};
-use crate::sync::lock;
-use crate::task::{Phase, Task};
 
 thread_local! {
     /// The task whose callback this thread is in; null outside of callbacks. Borrowed from the

@@ -5,6 +5,9 @@
 
 use std::time::Instant;
 
+use asynctask::engine::Delayed;
+use asynctask::fork::Birth;
+use asynctask::sync::{Mutex, Parker, lock};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -15,9 +18,6 @@ use super::hooks::Hooks;
 use super::job;
 use super::pool::{Ended, Extra, PoolBase, checked_delayed};
 use super::task::{TaskBase, interrupted};
-use crate::engine::Delayed;
-use crate::fork::Birth;
-use crate::sync::{Mutex, Parker, lock};
 
 struct Default {
     pool: Py<PoolBase>,

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use asynctask::clock::{Nanos, nanos};
+use asynctask::engine::Engine;
 use pyo3::prelude::*;
 
 use super::job::PyJob;
-use crate::clock::{Nanos, nanos};
-use crate::engine::Engine;
 
 /// An instant on a pool's clock.
 #[pyclass(frozen, module = "asynctask._asynctask")]

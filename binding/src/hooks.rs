@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use asynctask::pool::is_any_worker;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -16,7 +17,6 @@ use super::gate;
 use super::pool::PoolBase;
 use super::task::TaskBase;
 use super::{errors, unseen};
-use crate::pool::is_any_worker;
 
 pub(super) struct Hooks {
     /// `AsyncTask`, of which every handle is an instance.

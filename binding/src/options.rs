@@ -7,13 +7,13 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
+use asynctask::series::{Every, Missed, Overlap, Timing};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDateTime, PyDict, PyTuple, PyTzInfoAccess};
 use pyo3::{IntoPyObjectExt, PyTypeInfo, intern};
 
 use super::convert::{self, Least};
-use crate::series::{Every, Missed, Overlap, Timing};
 
 const TIMINGS: &[(&str, Timing)] = &[
     ("fixed_rate", Timing::FixedRate),

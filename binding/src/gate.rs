@@ -29,12 +29,12 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use asynctask::fork::{self, Birth};
+use asynctask::sync::Parker;
 use pyo3::prelude::*;
 
 use super::nudge;
 use super::unseen;
-use crate::fork::{self, Birth};
-use crate::sync::Parker;
 
 static ON_THE_WAY: AtomicUsize = AtomicUsize::new(0);
 static FORKING: AtomicUsize = AtomicUsize::new(0);

@@ -1,9 +1,9 @@
 //! [`Ticks`], with which a `Ticker` gives each tick out once.
 
+use asynctask::ticks;
 use pyo3::prelude::*;
 
 use super::task::TaskBase;
-use crate::ticks;
 
 /// Which ticks of a series have been given out; see [`ticks`].
 #[pyclass(frozen, module = "asynctask._asynctask")]
