@@ -67,7 +67,10 @@ impl InRun {
 impl Drop for InRun {
     fn drop(&mut self) {
         IN_RUN.with_borrow_mut(|in_run| {
-            if let Some(place) = in_run.iter().rposition(|&task| task == self.0) {
+            // Nearly always the last: greenlets alone end in any order.
+            if in_run.last() == Some(&self.0) {
+                in_run.pop();
+            } else if let Some(place) = in_run.iter().rposition(|&task| task == self.0) {
                 in_run.remove(place);
             }
         });
