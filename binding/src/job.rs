@@ -26,15 +26,29 @@ thread_local! {
     /// The task whose callback this thread is in; null outside of callbacks. Borrowed from the
     /// frame that runs it, which outlives every use.
     static CURRENT: Cell<*mut ffi::PyObject> = const { Cell::new(std::ptr::null_mut()) };
-    /// All the tasks whose callbacks this thread is in: one that waits for another may run it.
-    static IN_RUN: RefCell<Vec<*mut ffi::PyObject>> = const { RefCell::new(Vec::new()) };
+    /// The other tasks whose callbacks this thread is in, or may be: one that waits for another may run
+    /// it, and another executor's `submit` can run a callback on the spot.
+    static OTHERS: RefCell<Vec<*mut ffi::PyObject>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes a task off that list. `false`: it is not there.
+fn take_other(task: *mut ffi::PyObject) -> bool {
+    OTHERS.with_borrow_mut(|others| {
+        let place = others.iter().rposition(|&other| other == task);
+        place.map(|place| others.remove(place)).is_some()
+    })
+}
+
+fn put_other(task: *mut ffi::PyObject) {
+    OTHERS.with_borrow_mut(|others| others.push(task));
 }
 
 /// Whether the calling thread is in the task's callback, directly or below another's.
 pub(super) fn is_in_run(task: &Bound<'_, TaskBase>) -> bool {
+    let task = task.as_ptr();
     // A program that has Python inside may end it when this thread has no such locals left.
-    let is_in = |in_run: &RefCell<Vec<_>>| in_run.borrow().contains(&task.as_ptr());
-    IN_RUN.try_with(is_in).unwrap_or(false)
+    let is_other = |others: &RefCell<Vec<_>>| others.borrow().contains(&task);
+    CURRENT.get() == task || OTHERS.try_with(is_other).unwrap_or(false)
 }
 
 /// The task whose callback the calling thread is in.
@@ -53,54 +67,57 @@ pub(super) fn is_in_callback() -> bool {
     !CURRENT.get().is_null()
 }
 
-/// Marks the task as one whose callback this thread is in, or may be: another executor's `submit` can
-/// run it on the spot.
-struct InRun(*mut ffi::PyObject);
+/// Marks the task as one whose callback this thread may be in, though it is not the current one.
+struct Starting(*mut ffi::PyObject);
 
-impl InRun {
+impl Starting {
     fn enter(task: &Bound<'_, TaskBase>) -> Self {
-        IN_RUN.with_borrow_mut(|in_run| in_run.push(task.as_ptr()));
+        put_other(task.as_ptr());
         Self(task.as_ptr())
     }
 }
 
-impl Drop for InRun {
+impl Drop for Starting {
     fn drop(&mut self) {
-        IN_RUN.with_borrow_mut(|in_run| {
-            // Nearly always the last: greenlets alone end in any order.
-            if in_run.last() == Some(&self.0) {
-                in_run.pop();
-            } else if let Some(place) = in_run.iter().rposition(|&task| task == self.0) {
-                in_run.remove(place);
-            }
-        });
+        take_other(self.0);
     }
 }
 
-/// The task whose callback waits while another one's runs; made current again on drop.
-struct Outer {
-    own: InRun,
+/// A task is current, and the one whose callback waits for it is not; taken back on drop.
+struct Running {
+    own: *mut ffi::PyObject,
     outer: *mut ffi::PyObject,
 }
 
-impl Outer {
+impl Running {
     fn enter(task: &Bound<'_, TaskBase>) -> Self {
-        Self {
-            own: InRun::enter(task),
-            outer: CURRENT.replace(task.as_ptr()),
+        let own = task.as_ptr();
+        let outer = CURRENT.replace(own);
+        if !outer.is_null() {
+            put_other(outer);
         }
+        Self { own, outer }
     }
 }
 
-impl Drop for Outer {
+impl Drop for Running {
     fn drop(&mut self) {
-        // Greenlets end in any order. Then who was the outer one may be gone, and nobody is current.
-        let is_innermost = CURRENT.get() == self.own.0;
-        CURRENT.set(if is_innermost {
-            self.outer
+        // Greenlets end in any order: who was the outer one may be over by now, and off the list. Or it
+        // is this one that ends before one that began later: then nobody is current.
+        if CURRENT.get() == self.own {
+            let goes_on = !self.outer.is_null() && take_other(self.outer);
+            CURRENT.set(if goes_on {
+                self.outer
+            } else {
+                std::ptr::null_mut()
+            });
         } else {
-            std::ptr::null_mut()
-        });
+            take_other(self.own);
+            let later = CURRENT.replace(std::ptr::null_mut());
+            if !later.is_null() {
+                put_other(later);
+            }
+        }
     }
 }
 
@@ -156,7 +173,7 @@ impl Job for PyJob {
         let Stage::Call(call) = stage else {
             return Outcome::Value(py.None().into());
         };
-        let outer = Outer::enter(self.0.bind(py));
+        let running = Running::enter(self.0.bind(py));
         let result = self.own_context(py, call.context.as_ref()).and_then(|own| {
             let context = own.as_ref().or(call.context.as_ref());
             callback::in_context(py, context, || {
@@ -164,7 +181,7 @@ impl Job for PyJob {
                 callback::call(call.callback.bind(py), call.args.bind(py), kwargs)
             })
         });
-        drop(outer);
+        drop(running);
         if base.engine.is_inherited() && CURRENT.get().is_null() && runner::is_worker() {
             // The callback has forked, and this is the child: below there is only the parent's.
             Hooks::end_child(py, result.as_ref().err());
@@ -317,7 +334,7 @@ impl PyJob {
                 context.as_ref().map(|context| context.bind(py)),
             );
             let start = starter.bind(py).getattr("start")?;
-            let _in_run = InRun::enter(task);
+            let _starting = Starting::enter(task);
             drop(Kept::from(callback::call(
                 &start,
                 &args.into_pyobject(py)?,
