@@ -391,6 +391,8 @@ pub struct Engine<J: Job> {
     away: Awaited<RunsElsewhere>,
     /// The engine is closed, but tasks that wait for their deadline are still to run.
     winds_down: Arc<Awaited<bool>>,
+    /// What the last look at what series have lost has shown.
+    shown: Mutex<Lost>,
     birth: Birth,
 }
 
@@ -436,6 +438,7 @@ impl<J: Job> Engine<J> {
             attic,
             away: Awaited::new(RunsElsewhere::default()),
             winds_down,
+            shown: Mutex::new(Lost::default()),
             birth: Birth::now(),
         });
         let weak: Weak<Self> = Arc::downgrade(&engine);
@@ -899,34 +902,29 @@ impl<J: Job> Engine<J> {
         task.lost(self.present(task))
     }
 
-    /// What all series have lost up to now, those included that are over.
+    /// What all series have lost up to now, those included that are over. It never goes back.
     fn lost(&self) -> Lost {
-        /// A run that starts or ends takes what is lost from its series to the counts. Then both are
-        /// read again; where that happens all the time, being off by one run is no matter.
-        const TRIES: usize = 8;
-
-        let counted = || Lost {
-            skipped: self.counters.skipped_runs.load(Ordering::Relaxed),
-            missed: self.counters.missed_runs.load(Ordering::Relaxed),
+        // A run that starts or ends takes what its series has lost from there to the counts. The counts
+        // are read first, so what is on its way is seen once or not at all, never twice, and a look that
+        // misses some of it shows what an earlier one has shown. Acquire: the series are read after.
+        let counted = Lost {
+            skipped: self.counters.skipped_runs.load(Ordering::Acquire),
+            missed: self.counters.missed_runs.load(Ordering::Acquire),
         };
-        if self.series.is_empty() {
-            return counted();
+        let since = if self.series.is_empty() {
+            Lost::default()
+        } else {
+            self.series.lost(self.moment_or_origin())
+        };
+        let seen = Lost {
+            skipped: counted.skipped + since.skipped,
+            missed: counted.missed + since.missed,
+        };
+        let mut shown = lock(&self.shown);
+        if seen.skipped + seen.missed >= shown.skipped + shown.missed {
+            *shown = seen;
         }
-        let now = self.moment_or_origin();
-        let mut before = counted();
-        let mut lost = Lost::default();
-        for _ in 0..TRIES {
-            lost = self.series.lost(now);
-            let after = counted();
-            if after == before {
-                break;
-            }
-            before = after;
-        }
-        Lost {
-            skipped: before.skipped + lost.skipped,
-            missed: before.missed + lost.missed,
-        }
+        *shown
     }
 
     /// A task is about to be over; what a series owes is lost.
