@@ -133,7 +133,7 @@ def test_a_cancellation_by_the_executor(pool, by_hand):
     assert task.cancelled()
 
 
-def test_failures(pool, by_hand, caplog):
+def test_failures(pool, by_hand, caplog, until):
     """What the callback raises there is in the handle, and logged if nobody looks."""
     task = pool.post_task(int, args=("x",), executor=by_hand)
     future, call = by_hand.take()
@@ -149,6 +149,7 @@ def test_failures(pool, by_hand, caplog):
     cf.wait([silent], 20)
     del silent, future, task
     gc.collect()
+    until(lambda: caplog.records)  # another thread logs it
     assert [record.getMessage() for record in caplog.records] == [
         "exception in task 'silent' was never retrieved"
     ]
