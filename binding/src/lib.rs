@@ -8,7 +8,9 @@
 //! | `pool.rs`      | `PoolBase`, the native half of `AsyncTaskPool`                   |
 //! | `runner.rs`    | a worker's life: attach once, run, yield                         |
 //! | `options.rs`   | `DelayTask`, `IntervalTask`, `IntervalWithDelayTask`             |
+//! | `deadline.rs`  | the deadline of a group, on its pool's clock                     |
 //! | `default.rs`   | the default pool and the functions of the module                 |
+//! | `ticks.rs`     | the ticks of a series, each given out once                       |
 //! | `exit.rs`      | what happens when the interpreter goes away                      |
 //! | `testing.rs`   | `ManualClock`                                                    |
 //! | `convert.rs`   | durations, in and out                                            |

@@ -123,7 +123,7 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
 struct State {
     failures: Vec<Parcel<Failure>>,
     /// A thread of step 2 will look at the list again.
-    is_attended: bool,
+    has_logger: bool,
     /// Threads of step 2 that have not ended.
     threads: usize,
     /// Who waits for the last of them.
@@ -224,18 +224,18 @@ fn log_all(py: Python<'_>) {
 fn start_thread(py: Python<'_>) {
     {
         let mut state = lock(state());
-        if state.is_attended || state.is_closed || state.failures.is_empty() {
+        if state.has_logger || state.is_closed || state.failures.is_empty() {
             return;
         }
-        state.is_attended = true;
+        state.has_logger = true;
         state.threads += 1;
     }
     let thread = std::thread::Builder::new()
         .name(THREAD_NAME.to_owned())
         .stack_size(stack::of_thread(py));
-    if thread.spawn(attend).is_err() {
+    if thread.spawn(run_logger).is_err() {
         IS_REFUSED.store(true, Ordering::Relaxed);
-        lock(state()).is_attended = false;
+        lock(state()).has_logger = false;
         leave();
     }
 }
@@ -243,7 +243,7 @@ fn start_thread(py: Python<'_>) {
 const THREAD_NAME: &str = "asynctask-log";
 
 /// The life of a thread of step 2.
-fn attend() {
+fn run_logger() {
     let birth = Birth::now();
     let mut way = Some(OnTheWay::begin());
     let _ = Python::try_attach(|py| {
@@ -256,7 +256,7 @@ fn attend() {
             }
             let mut state = lock(state());
             if state.failures.is_empty() {
-                state.is_attended = false;
+                state.has_logger = false;
                 break;
             }
         }
@@ -328,7 +328,7 @@ pub(super) fn log_alive(py: Python<'_>) -> PyResult<()> {
 
 /// The end of step 4; afterwards nothing is noted any more.
 pub(super) fn close(py: Python<'_>) -> PyResult<()> {
-    lock(state()).is_attended = true; // by this thread, a few lines further on
+    lock(state()).has_logger = true; // by this thread, a few lines further on
     log_alive(py)?;
     lock(state()).is_closed = true;
     Ok(())
