@@ -158,6 +158,10 @@ types: dev $(BIN)/.pyright ## mypy, pyright, and the stubs against the module
 	$(BIN)/pyright --warnings
 	$(BIN)/python -m mypy.stubtest asynctask --ignore-disjoint-bases --mypy-config-file pyproject.toml
 
+.PHONY: graph
+graph: ## which file of the core, the binding and the package uses which, and how long each is
+	python3 scripts/graph.py
+
 .PHONY: format
 format: $(BIN)/.tools ## format everything
 	cargo fmt --all
