@@ -36,8 +36,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, ffi, intern};
 
-use super::gate::OnTheWay;
-use super::runner;
+use crate::gate::OnTheWay;
+use crate::runner;
 
 type Call = unsafe extern "C-unwind" fn(
     *mut ffi::PyObject,
@@ -59,7 +59,7 @@ impl Drop for NeverUnwound {
 }
 
 /// `callback(*args, **kwargs)`.
-pub(super) fn call<'py>(
+pub(crate) fn call<'py>(
     callback: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
     kwargs: Option<&Bound<'py, PyDict>>,
@@ -81,7 +81,7 @@ pub(super) fn call<'py>(
 }
 
 /// `target.name(*args)`.
-pub(super) fn call_method<'py, A>(
+pub(crate) fn call_method<'py, A>(
     target: &Bound<'py, PyAny>,
     name: &Bound<'py, PyString>,
     args: A,
@@ -94,7 +94,7 @@ where
 }
 
 /// Hands an exception that has nobody to go to over to `sys.unraisablehook`.
-pub(super) fn unraisable(py: Python<'_>, error: PyErr, about: Option<&Bound<'_, PyAny>>) {
+pub(crate) fn unraisable(py: Python<'_>, error: PyErr, about: Option<&Bound<'_, PyAny>>) {
     error.restore(py);
     // SAFETY:
     // 1. As for `call`.
@@ -122,7 +122,7 @@ fn is_attached() -> bool {
 
 /// Whether the caller's reference is the only one. Without a GIL others may come and go while it
 /// looks, so that is a good guess there.
-pub(super) fn is_last<T>(object: &Bound<'_, T>) -> bool {
+pub(crate) fn is_last<T>(object: &Bound<'_, T>) -> bool {
     // SAFETY: a live object.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
 }
@@ -235,7 +235,7 @@ impl<T> Parcel<T> {
 /// Ends what Python keeps for this thread, its `threading.local`s above all, whose ends may run
 /// Python code. To be called last, on a thread that is about to let go of the interpreter for good;
 /// it gets an empty state in place of the old one, for pyo3 to end. Such a thread is on its way out.
-pub(super) fn end_thread_state(py: Python<'_>, _: &OnTheWay) {
+pub(crate) fn end_thread_state(py: Python<'_>, _: &OnTheWay) {
     drop_spare(py);
     // SAFETY:
     // 1. As for `call`.
@@ -253,7 +253,7 @@ pub(super) fn end_thread_state(py: Python<'_>, _: &OnTheWay) {
 
 /// The code object of a function; as an attribute it costs an audit. To be compared at once, or
 /// owned.
-pub(super) fn code_of<'a, 'py>(function: &'a Bound<'py, PyFunction>) -> Borrowed<'a, 'py, PyAny> {
+pub(crate) fn code_of<'a, 'py>(function: &'a Bound<'py, PyFunction>) -> Borrowed<'a, 'py, PyAny> {
     // SAFETY:
     // 1. The object is a function, which has a code and keeps it alive as long as nobody assigns another.
     // 2. With a GIL nobody can assign before the caller has looked. Without one somebody can, but there
@@ -268,7 +268,7 @@ pub(super) fn code_of<'a, 'py>(function: &'a Bound<'py, PyFunction>) -> Borrowed
 /// Whether an attribute is set on a function that says that it gives a coroutine, whatever its code
 /// is: `inspect.markcoroutinefunction` sets one, and asyncio has had another. Most functions have no
 /// attributes at all, and that is seen in a nanosecond.
-pub(super) fn may_be_marked(function: &Bound<'_, PyFunction>) -> PyResult<bool> {
+pub(crate) fn may_be_marked(function: &Bound<'_, PyFunction>) -> PyResult<bool> {
     // SAFETY:
     // 1. The object is a function, and alive.
     // 2. Where there is no GIL another thread may be setting the first attribute: the pointer is read
@@ -307,7 +307,7 @@ fn is_marked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 static PLAIN_CLASSES: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
 /// The version of a class, or 0 while it has none.
-pub(super) fn version_of(class: &Bound<'_, PyType>) -> u32 {
+pub(crate) fn version_of(class: &Bound<'_, PyType>) -> u32 {
     // SAFETY:
     // 1. The class is alive.
     // 2. Where there is no GIL another thread may be changing the class: the version is read in one
@@ -323,7 +323,7 @@ fn place_of_version(version: u32) -> &'static AtomicU64 {
 }
 
 /// Whether it is known that a call of this object, an instance of `class`, gives no coroutine.
-pub(super) fn is_known_plain_object(
+pub(crate) fn is_known_plain_object(
     object: &Bound<'_, PyAny>,
     class: &Bound<'_, PyType>,
 ) -> PyResult<bool> {
@@ -339,7 +339,7 @@ pub(super) fn is_known_plain_object(
 
 /// Remembers that instances of this class give no coroutine, as long as it has this version: the one
 /// that it had before anybody looked.
-pub(super) fn know_plain_class(class: &Bound<'_, PyType>, version: u32) -> PyResult<()> {
+pub(crate) fn know_plain_class(class: &Bound<'_, PyType>, version: u32) -> PyResult<()> {
     let offset: isize = class
         .getattr(intern!(class.py(), "__dictoffset__"))?
         .extract()?;
@@ -365,13 +365,13 @@ fn place_of(object: &Bound<'_, PyAny>) -> &'static AtomicPtr<ffi::PyObject> {
 }
 
 /// Whether [`know_plain`] was told of this code.
-pub(super) fn is_known_plain(object: &Bound<'_, PyAny>) -> bool {
+pub(crate) fn is_known_plain(object: &Bound<'_, PyAny>) -> bool {
     // Relaxed: nothing is read through it.
     place_of(object).load(Ordering::Relaxed) == object.as_ptr()
 }
 
 /// Remembers that a call of what has this code gives no coroutine.
-pub(super) fn know_plain(py: Python<'_>, object: Kept) {
+pub(crate) fn know_plain(py: Python<'_>, object: Kept) {
     let place = place_of(object.bind(py));
     // AcqRel: the reference that is taken out was stored by another thread.
     let old = place.swap(object.into_ptr(), Ordering::AcqRel);
@@ -381,7 +381,7 @@ pub(super) fn know_plain(py: Python<'_>, object: Kept) {
 
 /// A copy of the calling thread's context, or `None` when nothing is set in it: a fresh context
 /// does as well then, and costs a pending task no memory.
-pub(super) fn capture_context(py: Python<'_>) -> PyResult<Option<Kept>> {
+pub(crate) fn capture_context(py: Python<'_>) -> PyResult<Option<Kept>> {
     // SAFETY: attached; the result is a new reference, or null with an exception set.
     let context: Bound<'_, PyAny> =
         unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
@@ -395,7 +395,7 @@ fn is_empty(context: &Bound<'_, PyAny>) -> bool {
 }
 
 /// A context that has what another has, and goes its own way from there.
-pub(super) fn copy_context(py: Python<'_>, context: &Kept) -> PyResult<Kept> {
+pub(crate) fn copy_context(py: Python<'_>, context: &Kept) -> PyResult<Kept> {
     // SAFETY: attached, and the object is a context: ours, or one that was checked at posting. The
     // result is a new reference, or null with an exception set.
     let copy: Bound<'_, PyAny> =
@@ -444,7 +444,7 @@ fn drop_spare(py: Python<'_>) {
 
 /// Runs `f` in `context`, or in a fresh one. pyo3 has no safe way to enter a context, and calling
 /// through `Context.run` costs ten times as much.
-pub(super) fn in_context<R>(
+pub(crate) fn in_context<R>(
     py: Python<'_>,
     context: Option<&Kept>,
     f: impl FnOnce() -> PyResult<R>,

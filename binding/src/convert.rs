@@ -17,7 +17,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_nanos(i64::MAX as u64);
 
 /// What a duration may be.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Least {
+pub(crate) enum Least {
     /// Anything: what is negative has passed, and counts as zero. For what is computed from a
     /// deadline, and may be computed a moment late.
     Passed,
@@ -28,7 +28,7 @@ pub(super) enum Least {
 }
 
 /// A duration. Fractions of a nanosecond are rounded up, so that nothing is ever early.
-pub(super) fn duration(
+pub(crate) fn duration(
     argument: &str,
     value: &Bound<'_, PyAny>,
     least: Least,
@@ -38,7 +38,7 @@ pub(super) fn duration(
 
 /// The longest that somebody cares to wait; with [`Least::Passed`] as in the standard library, where a
 /// timeout is what is left of a deadline.
-pub(super) fn timeout(
+pub(crate) fn timeout(
     argument: &str,
     value: &Bound<'_, PyAny>,
     least: Least,
@@ -74,7 +74,7 @@ fn bounded(
 }
 
 /// When a wait for `timeout` ends, in real time; `None` waits for ever.
-pub(super) fn deadline(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Instant>> {
+pub(crate) fn deadline(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Instant>> {
     let timeout = timeout.map(|value| self::timeout("timeout", value, Least::Passed));
     // Past the range of `Instant` there is nobody left to be late for.
     Ok(timeout
@@ -84,7 +84,7 @@ pub(super) fn deadline(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<In
 
 /// A timeout in seconds, for the package's Python files.
 #[pyfunction]
-pub(super) fn _seconds(argument: &str, duration: &Bound<'_, PyAny>) -> PyResult<f64> {
+pub(crate) fn _seconds(argument: &str, duration: &Bound<'_, PyAny>) -> PyResult<f64> {
     Ok(timeout(argument, duration, Least::Passed)?.as_secs_f64())
 }
 
@@ -221,7 +221,7 @@ fn wrong_type(argument: &str, value: &Bound<'_, PyAny>) -> PyErr {
 }
 
 /// A whole number of at least `least`.
-pub(super) fn count(argument: &str, value: &Bound<'_, PyAny>, least: u64) -> PyResult<u64> {
+pub(crate) fn count(argument: &str, value: &Bound<'_, PyAny>, least: u64) -> PyResult<u64> {
     let number = whole(argument, value)?;
     if number < i128::from(least) {
         // `ThreadPoolExecutor`'s words for the parameter that it has too.
@@ -237,7 +237,7 @@ pub(super) fn count(argument: &str, value: &Bound<'_, PyAny>, least: u64) -> PyR
 }
 
 /// A whole number.
-pub(super) fn whole(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<i128> {
+pub(crate) fn whole(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<i128> {
     let wrong = || {
         PyTypeError::new_err(format!(
             "{argument} must be a whole number, not {}",
@@ -261,12 +261,12 @@ fn too_large(argument: &str, value: &Bound<'_, PyAny>) -> PyErr {
 }
 
 /// [`count`] for sizes, of which there is a most.
-pub(super) fn size(argument: &str, value: &Bound<'_, PyAny>, least: u64) -> PyResult<usize> {
+pub(crate) fn size(argument: &str, value: &Bound<'_, PyAny>, least: u64) -> PyResult<usize> {
     usize::try_from(count(argument, value, least)?).map_err(|_| too_large(argument, value))
 }
 
 /// One of a few words.
-pub(super) fn word<T: Copy>(
+pub(crate) fn word<T: Copy>(
     argument: &str,
     value: &Bound<'_, PyAny>,
     words: &[(&str, T)],
@@ -286,7 +286,7 @@ pub(super) fn word<T: Copy>(
 }
 
 /// Anything, taken as Python takes a condition: what the standard library does with flags.
-pub(super) struct Truth(pub(super) bool);
+pub(crate) struct Truth(pub(crate) bool);
 
 impl<'py> FromPyObject<'_, 'py> for Truth {
     type Error = PyErr;
@@ -297,7 +297,7 @@ impl<'py> FromPyObject<'_, 'py> for Truth {
 }
 
 /// A flag that the caller may have given. Looked at by whoever knows its name, which an error is to show.
-pub(super) struct Flag<'py>(Option<Bound<'py, PyAny>>);
+pub(crate) struct Flag<'py>(Option<Bound<'py, PyAny>>);
 
 impl<'py> FromPyObject<'_, 'py> for Flag<'py> {
     type Error = PyErr;
@@ -308,9 +308,9 @@ impl<'py> FromPyObject<'_, 'py> for Flag<'py> {
 }
 
 impl Flag<'_> {
-    pub(super) const NOT_GIVEN: Self = Self(None);
+    pub(crate) const NOT_GIVEN: Self = Self(None);
 
-    pub(super) fn or(self, argument: &str, default: bool) -> PyResult<bool> {
+    pub(crate) fn or(self, argument: &str, default: bool) -> PyResult<bool> {
         let Some(value) = self.0 else {
             return Ok(default);
         };
@@ -322,7 +322,7 @@ impl Flag<'_> {
 }
 
 /// Something that can be called.
-pub(super) fn callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     if value.is_callable() {
         return Ok(());
     }
@@ -333,7 +333,7 @@ pub(super) fn callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<()>
 }
 
 /// The refusal to pickle or to copy, in the words of CPython, and why.
-pub(super) fn not_pickled(value: &Bound<'_, PyAny>, why: &str) -> PyErr {
+pub(crate) fn not_pickled(value: &Bound<'_, PyAny>, why: &str) -> PyErr {
     match value.get_type().fully_qualified_name() {
         Ok(class) => PyTypeError::new_err(format!("cannot pickle '{class}' object: {why}")),
         Err(error) => error,
@@ -341,7 +341,7 @@ pub(super) fn not_pickled(value: &Bound<'_, PyAny>, why: &str) -> PyErr {
 }
 
 /// The value as a user would write it, or its type when it cannot say.
-pub(super) fn repr(value: &Bound<'_, PyAny>) -> String {
+pub(crate) fn repr(value: &Bound<'_, PyAny>) -> String {
     value.repr().map_or_else(
         |_| format!("a {}", value.get_type()),
         |repr| repr.to_string_lossy().into_owned(),

@@ -9,17 +9,17 @@ use asynctask::clock::{Nanos, nanos};
 use asynctask::engine::Engine;
 use pyo3::prelude::*;
 
-use super::job::PyJob;
+use crate::task::job::PyJob;
 
 /// An instant on a pool's clock.
 #[pyclass(frozen, module = "asynctask._asynctask")]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     engine: Arc<Engine<PyJob>>,
-    pub(super) at: Nanos,
+    pub(crate) at: Nanos,
 }
 
 impl Deadline {
-    pub(super) fn after(engine: Arc<Engine<PyJob>>, timeout: Duration) -> Self {
+    pub(crate) fn after(engine: Arc<Engine<PyJob>>, timeout: Duration) -> Self {
         let at = engine.now().saturating_add(nanos(timeout));
         Self { engine, at }
     }

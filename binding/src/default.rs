@@ -12,12 +12,12 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::callback;
-use super::convert::{self, Least};
-use super::hooks::Hooks;
-use super::job;
-use super::pool::{Ended, Extra, PoolBase, checked_delayed};
-use super::task::{TaskBase, interrupted};
+use crate::callback;
+use crate::convert::{self, Least};
+use crate::hooks::Hooks;
+use crate::pool::{Ended, Extra, PoolBase, checked_delayed};
+use crate::task::job;
+use crate::task::{TaskBase, interrupted};
 
 struct Default {
     pool: Py<PoolBase>,
@@ -109,7 +109,7 @@ fn make(py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<Py<PoolBase>> {
     clippy::too_many_arguments,
     reason = "they are the function's keywords"
 )]
-pub(super) fn post_task<'py>(
+pub(crate) fn post_task<'py>(
     callback: &Bound<'py, PyAny>,
     options: &Bound<'py, PyTuple>,
     args: Option<&Bound<'py, PyAny>>,
@@ -133,7 +133,7 @@ pub(super) fn post_task<'py>(
 
 /// Give the default pool, making it if need be.
 #[pyfunction]
-pub(super) fn get_async_task(py: Python<'_>) -> PyResult<Py<PoolBase>> {
+pub(crate) fn get_async_task(py: Python<'_>) -> PyResult<Py<PoolBase>> {
     default_pool(py)
 }
 
@@ -150,7 +150,7 @@ pub(super) fn get_async_task(py: Python<'_>) -> PyResult<Py<PoolBase>> {
 ///     ValueError: As `AsyncTaskPool` does.
 #[pyfunction]
 #[pyo3(signature = (max_workers=None, max_capacity=None, **pool_options))]
-pub(super) fn set_work_pool_options(
+pub(crate) fn set_work_pool_options(
     py: Python<'_>,
     max_workers: Option<Bound<'_, PyAny>>,
     max_capacity: Option<Bound<'_, PyAny>>,
@@ -188,7 +188,7 @@ pub(super) fn set_work_pool_options(
 
 /// Ends the default pool; see the package.
 #[pyfunction]
-pub(super) fn _wait_and_exit(
+pub(crate) fn _wait_and_exit(
     py: Python<'_>,
     timeout: Option<&Bound<'_, PyAny>>,
     delayed: Option<&Bound<'_, PyAny>>,
@@ -210,7 +210,7 @@ pub(super) fn _wait_and_exit(
 
 /// Forgets the default pool, after ending it; see the package.
 #[pyfunction]
-pub(super) fn _reset_default_pool(
+pub(crate) fn _reset_default_pool(
     py: Python<'_>,
     timeout: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
@@ -232,7 +232,7 @@ pub(super) fn _reset_default_pool(
 /// >>> import asynctask
 /// >>> asynctask.sleep(0.005)
 #[pyfunction]
-pub(super) fn sleep(py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn sleep(py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<()> {
     let delay = convert::duration("delay", delay, Least::Passed)?;
     let end = Instant::now().checked_add(delay);
     if let Some(gevent) = Hooks::gevent(py)? {
@@ -253,7 +253,7 @@ pub(super) fn sleep(py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<()> {
 /// >>> task.result() is task
 /// True
 #[pyfunction]
-pub(super) fn current_task(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
+pub(crate) fn current_task(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
     job::current(py)
 }
 
@@ -262,6 +262,6 @@ pub(super) fn current_task(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
 /// That is what `AsyncTask.cancel` asks of a running task, and a group of its tasks when one of
 /// them fails. Outside of callbacks it does nothing. It takes a few nanoseconds.
 #[pyfunction]
-pub(super) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
     job::check_cancelled(py)
 }

@@ -15,7 +15,7 @@ import_exception!(concurrent.futures, InvalidStateError);
 
 /// Imports the classes. pyo3 does so at first use, and panics where that fails: a finalizer at the end
 /// of the program may be the first to meet one, when nothing can be imported any more.
-pub(super) fn resolve(py: Python<'_>) {
+pub(crate) fn resolve(py: Python<'_>) {
     py.get_type::<BrokenPool>();
     py.get_type::<PoolShutdown>();
     py.get_type::<QueueFull>();
@@ -24,7 +24,7 @@ pub(super) fn resolve(py: Python<'_>) {
 }
 
 /// What Python sees of an error of the core's.
-pub(super) fn exception(error: Error) -> PyErr {
+pub(crate) fn exception(error: Error) -> PyErr {
     match &error {
         Error::QueueFull => QueueFull::new_err(error.to_string()),
         Error::Shutdown => PoolShutdown::new_err(error.to_string()),

@@ -8,7 +8,7 @@
 //!    refused. Ctrl-C ends the wait. A pool whose `wait_and_exit` timed out has had its wait, and gets no
 //!    other.
 //! 2. `atexit`, after that: what is still queued is cancelled, whoever has not ended by now is in a
-//!    callback that [`super::callback`] takes care of. What has failed unseen is logged for the last
+//!    callback that [`crate::callback`] takes care of. What has failed unseen is logged for the last
 //!    time, before `logging` shuts down.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,13 +22,13 @@ use asynctask::sync::{Mutex, lock, try_lock};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::callback;
-use super::errors::{PoolShutdown, exception};
-use super::gate;
-use super::hooks::Hooks;
-use super::job::PyJob;
-use super::task::{TaskBase, interrupted};
-use super::unseen;
+use crate::callback;
+use crate::errors::{PoolShutdown, exception};
+use crate::gate;
+use crate::hooks::Hooks;
+use crate::task::job::PyJob;
+use crate::task::{TaskBase, interrupted};
+use crate::unseen;
 
 /// Every engine that has not been dropped. A leaf lock.
 static ENGINES: Mutex<Vec<Weak<Engine<PyJob>>>> = Mutex::new(Vec::new());
@@ -37,7 +37,7 @@ static ENGINES: Mutex<Vec<Weak<Engine<PyJob>>>> = Mutex::new(Vec::new());
 static EXITING: AtomicBool = AtomicBool::new(false);
 
 /// Puts an engine on the list. One that is made during exit is closed from the start.
-pub(super) fn register(py: Python<'_>, engine: &Arc<Engine<PyJob>>) {
+pub(crate) fn register(py: Python<'_>, engine: &Arc<Engine<PyJob>>) {
     {
         let mut engines = lock(&ENGINES);
         engines.retain(|engine| engine.strong_count() > 0); // drops no engine, only the count
@@ -49,7 +49,7 @@ pub(super) fn register(py: Python<'_>, engine: &Arc<Engine<PyJob>>) {
 }
 
 /// The core's error as Python's, with the reason if it is the end of the program.
-pub(super) fn explain(error: Error) -> PyErr {
+pub(crate) fn explain(error: Error) -> PyErr {
     if error == Error::Shutdown && EXITING.load(Ordering::Relaxed) {
         PoolShutdown::new_err("cannot schedule new futures after interpreter shutdown")
     } else {
@@ -67,7 +67,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// passed first, or there are coroutines on loops that cannot get on while this thread waits: its own,
 /// and those that do not run. `warns`: say so in the log. On one of the engine's workers it does not
 /// wait, and says `true`.
-pub(super) fn join(
+pub(crate) fn join(
     py: Python<'_>,
     engine: &Arc<Engine<PyJob>>,
     deadline: Option<Instant>,
@@ -150,7 +150,7 @@ fn wait(
 }
 
 /// Whether everything has ended but for coroutines on loops that do not run. Does not wait.
-pub(super) fn has_ended(py: Python<'_>, engine: &Arc<Engine<PyJob>>) -> PyResult<bool> {
+pub(crate) fn has_ended(py: Python<'_>, engine: &Arc<Engine<PyJob>>) -> PyResult<bool> {
     engine.sweep(py);
     let now = Some(Instant::now());
     if engine.join_workers(now, &mut || false).is_err() {
@@ -166,7 +166,7 @@ pub(super) fn has_ended(py: Python<'_>, engine: &Arc<Engine<PyJob>>) -> PyResult
 
 /// Cancels what is left of an engine whose owner has waited for it as long as he cared to. The exit of
 /// the program does not wait for it again.
-pub(super) fn cut_short(py: Python<'_>, engine: &Arc<Engine<PyJob>>) -> PyResult<()> {
+pub(crate) fn cut_short(py: Python<'_>, engine: &Arc<Engine<PyJob>>) -> PyResult<()> {
     engine.close(false, py);
     lock(&ENGINES).retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(engine)));
     if engine.has_placed_runs() {
@@ -191,7 +191,7 @@ fn engines() -> Vec<Arc<Engine<PyJob>>> {
 
 /// Step 1.
 #[pyfunction]
-pub(super) fn _drain_at_exit(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn _drain_at_exit(py: Python<'_>) -> PyResult<()> {
     EXITING.store(true, Ordering::SeqCst);
     let engines = engines();
     // All first, then wait: what runs in one pool may post to another, and learns at once that it
@@ -207,7 +207,7 @@ pub(super) fn _drain_at_exit(py: Python<'_>) -> PyResult<()> {
 
 /// Step 2.
 #[pyfunction]
-pub(super) fn _stop_at_exit(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn _stop_at_exit(py: Python<'_>) -> PyResult<()> {
     /// For a log handler that has hung, or is slow.
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -221,7 +221,7 @@ pub(super) fn _stop_at_exit(py: Python<'_>) -> PyResult<()> {
 
 /// Logs the failures whose handles are alive, in a process that [`_stop_at_exit`] is not called in.
 #[pyfunction]
-pub(super) fn _log_alive(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn _log_alive(py: Python<'_>) -> PyResult<()> {
     unseen::log_alive(py)
 }
 
@@ -231,13 +231,13 @@ static TOLD: Mutex<Option<Birth>> = Mutex::new(None);
 /// Called in a forked child, by `os.register_at_fork`; a fork that Python does not know of is noticed by
 /// [`gate`] alone. Gives the number of the parent's series that are cancelled here.
 #[pyfunction]
-pub(super) fn _after_fork_in_child() -> u64 {
+pub(crate) fn _after_fork_in_child() -> u64 {
     gate::after_fork_in_child();
     series_of_parent()
 }
 
 /// Called at the first use of an inherited pool: says that series were lost, if no hook could.
-pub(super) fn tell_of_series(py: Python<'_>) {
+pub(crate) fn tell_of_series(py: Python<'_>) {
     let lost = series_of_parent();
     if lost > 0 {
         Hooks::log_inherited(py, lost);

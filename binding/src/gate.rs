@@ -33,8 +33,8 @@ use asynctask::fork::{self, Birth};
 use asynctask::sync::Parker;
 use pyo3::prelude::*;
 
-use super::nudge;
-use super::unseen;
+use crate::nudge;
+use crate::unseen;
 
 static ON_THE_WAY: AtomicUsize = AtomicUsize::new(0);
 static FORKING: AtomicUsize = AtomicUsize::new(0);
@@ -55,7 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The calling thread is on its way in or out, and other threads' forks wait for it.
 #[must_use]
-pub(super) struct OnTheWay {
+pub(crate) struct OnTheWay {
     birth: Birth,
     /// It is the thread's own.
     _not_send: PhantomData<*const ()>,
@@ -63,12 +63,12 @@ pub(super) struct OnTheWay {
 
 impl OnTheWay {
     /// Step 1, for a thread that is about to attach.
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         Self::begin_after(pause)
     }
 
     /// Step 1, for an attached thread.
-    pub(super) fn begin_attached(py: Python<'_>) -> Self {
+    pub(crate) fn begin_attached(py: Python<'_>) -> Self {
         Self::begin_after(|| py.detach(pause)) // who forks needs the interpreter
     }
 
@@ -100,7 +100,7 @@ impl Drop for OnTheWay {
 
 /// Step 2.
 #[pyfunction]
-pub(super) fn _before_fork(py: Python<'_>) {
+pub(crate) fn _before_fork(py: Python<'_>) {
     FORKING.fetch_add(1, Ordering::SeqCst);
     let own = OWN.get();
     let must_wait = || ON_THE_WAY.load(Ordering::SeqCst) > own || nudge::is_away();
@@ -118,13 +118,13 @@ pub(super) fn _before_fork(py: Python<'_>) {
 }
 
 /// Whether someone is between steps 2 and 3.
-pub(super) fn is_forking() -> bool {
+pub(crate) fn is_forking() -> bool {
     FORKING.load(Ordering::SeqCst) > 0
 }
 
 /// Step 3, in the parent.
 #[pyfunction]
-pub(super) fn _after_fork_in_parent() {
+pub(crate) fn _after_fork_in_parent() {
     FORKING.fetch_sub(1, Ordering::SeqCst);
     if !WATCHED.load(Ordering::Relaxed) {
         nudge::after_fork_in_parent();
@@ -135,7 +135,7 @@ pub(super) fn _after_fork_in_parent() {
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// Has every fork of this process noticed in its child. Called at import; a second one finds it done.
-pub(super) fn watch_forks() {
+pub(crate) fn watch_forks() {
     if WATCHED.load(Ordering::Relaxed) {
         return;
     }
@@ -171,7 +171,7 @@ pub(super) fn watch_forks() {
 }
 
 /// Step 3, in the child, by `os.register_at_fork`, if the C library has not done it.
-pub(super) fn after_fork_in_child() {
+pub(crate) fn after_fork_in_child() {
     if !WATCHED.load(Ordering::Relaxed) {
         in_child();
     }
@@ -186,6 +186,6 @@ extern "C" fn in_child() {
     unseen::after_fork_in_child();
 }
 
-pub(super) fn pause() {
+pub(crate) fn pause() {
     Parker::new().park(Instant::now().checked_add(PAUSE));
 }

@@ -12,28 +12,28 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDelta, PyDict, PyList, PyMapping, PyString, PyTuple, PyType};
 
-use super::callback::{self, Kept};
-use super::gate;
-use super::pool::PoolBase;
-use super::task::TaskBase;
-use super::{errors, unseen};
+use crate::callback::{self, Kept};
+use crate::gate;
+use crate::pool::PoolBase;
+use crate::task::TaskBase;
+use crate::{errors, unseen};
 
-pub(super) struct Hooks {
+pub(crate) struct Hooks {
     /// `AsyncTask`, of which every handle is an instance.
-    pub(super) task_class: Py<PyType>,
+    pub(crate) task_class: Py<PyType>,
     /// `AsyncTaskPool`, of which the default pool is an instance.
-    pub(super) pool_class: Py<PyType>,
+    pub(crate) pool_class: Py<PyType>,
     /// `threading.Condition`.
-    pub(super) condition_class: Py<PyAny>,
+    pub(crate) condition_class: Py<PyAny>,
     functions: Py<PyAny>,
     /// One of them, which workers call all the time.
     safe_point: Py<PyAny>,
     /// `functools.partial` and `types.MethodType`.
-    pub(super) partial_class: Py<PyAny>,
-    pub(super) method_class: Py<PyAny>,
+    pub(crate) partial_class: Py<PyAny>,
+    pub(crate) method_class: Py<PyAny>,
     /// `gc.get_objects` and `gc.unfreeze`.
-    pub(super) get_objects: Py<PyAny>,
-    pub(super) unfreeze: Py<PyAny>,
+    pub(crate) get_objects: Py<PyAny>,
+    pub(crate) unfreeze: Py<PyAny>,
     /// `sys.modules`.
     modules: Py<PyDict>,
 }
@@ -43,7 +43,7 @@ static HOOKS: PyOnceLock<Hooks> = PyOnceLock::new();
 /// Called by the package when it is imported. `functions` is a module with those
 /// called below.
 #[pyfunction]
-pub(super) fn _install(
+pub(crate) fn _install(
     task_class: Bound<'_, PyType>,
     pool_class: Bound<'_, PyType>,
     condition_class: Bound<'_, PyAny>,
@@ -87,7 +87,7 @@ pub(super) fn _install(
 }
 
 impl Hooks {
-    pub(super) fn get(py: Python<'_>) -> PyResult<&Self> {
+    pub(crate) fn get(py: Python<'_>) -> PyResult<&Self> {
         HOOKS
             .get(py)
             .ok_or_else(|| PyRuntimeError::new_err("asynctask._asynctask was imported on its own"))
@@ -95,7 +95,7 @@ impl Hooks {
 
     /// Tells Python's `threading` about the calling worker. What it gives takes that back when it is
     /// called; `None`: Python has failed.
-    pub(super) fn register_thread<'py>(py: Python<'py>, name: &str) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn register_thread<'py>(py: Python<'py>, name: &str) -> Option<Bound<'py, PyAny>> {
         let unregister = Self::tell(py, "register_thread", |module, method| {
             callback::call_method(module, method, (name,))
         });
@@ -106,7 +106,7 @@ impl Hooks {
     }
 
     /// Calls what [`register_thread`](Self::register_thread) has given.
-    pub(super) fn unregister_thread(unregister: Option<Bound<'_, PyAny>>) {
+    pub(crate) fn unregister_thread(unregister: Option<Bound<'_, PyAny>>) {
         let Some(unregister) = unregister else { return };
         let py = unregister.py();
         // The thread object, which may end here, and with it whatever has been set on it.
@@ -117,7 +117,7 @@ impl Hooks {
     }
 
     /// Runs a bytecode.
-    pub(super) fn safe_point(py: Python<'_>) {
+    pub(crate) fn safe_point(py: Python<'_>) {
         let called = Self::get(py)
             .and_then(|hooks| callback::call(hooks.safe_point.bind(py), &PyTuple::empty(py), None));
         if let Err(error) = called {
@@ -127,20 +127,20 @@ impl Hooks {
     }
 
     /// A pool has lent more workers than anybody should need.
-    pub(super) fn log_lent(py: Python<'_>, pool: &str, lent: usize) {
+    pub(crate) fn log_lent(py: Python<'_>, pool: &str, lent: usize) {
         Self::tell(py, "log_lent", |module, method| {
             callback::call_method(module, method, (pool, lent))
         });
     }
 
     /// Something that has callbacks run by `executor`.
-    pub(super) fn on_executor(py: Python<'_>, executor: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    pub(crate) fn on_executor(py: Python<'_>, executor: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let functions = Self::ask(py)?;
         Ok(callback::call_method(functions, intern!(py, "on_executor"), (executor,))?.unbind())
     }
 
     /// Something that has coroutine functions run on `event_loop`, or on the running loop.
-    pub(super) fn on_loop(
+    pub(crate) fn on_loop(
         py: Python<'_>,
         event_loop: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
@@ -150,7 +150,7 @@ impl Hooks {
 
     /// The package's functions for gevent, if this thread must not simply block. A program without
     /// gevent pays one look into a dict, and only where it would have gone to sleep.
-    pub(super) fn gevent(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    pub(crate) fn gevent(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
         if is_any_worker() {
             return Ok(None); // it has a hub only because gevent's `threading` makes one
         }
@@ -164,7 +164,7 @@ impl Hooks {
 
     /// Repeats `attempt`, which must not block, until it gives something or `deadline` passes, and
     /// lets other greenlets run in between.
-    pub(super) fn poll<R>(
+    pub(crate) fn poll<R>(
         gevent: &Bound<'_, PyAny>,
         deadline: Option<Instant>,
         mut attempt: impl FnMut() -> Option<R>,
@@ -183,24 +183,24 @@ impl Hooks {
     }
 
     /// Whether an event loop runs on this thread.
-    pub(super) fn is_on_loop(py: Python<'_>) -> PyResult<bool> {
+    pub(crate) fn is_on_loop(py: Python<'_>) -> PyResult<bool> {
         callback::call_method(Self::ask(py)?, intern!(py, "is_on_loop"), ())?.extract()
     }
 
     /// The numbers of the loops whose coroutines cannot get on: those that do not run and, if this
     /// thread `blocks`, the one that runs here.
-    pub(super) fn stalled_loops(py: Python<'_>, blocks: bool) -> PyResult<Vec<u64>> {
+    pub(crate) fn stalled_loops(py: Python<'_>, blocks: bool) -> PyResult<Vec<u64>> {
         callback::call_method(Self::ask(py)?, intern!(py, "stalled_loops"), (blocks,))?.extract()
     }
 
     /// Every task that is on a loop.
-    pub(super) fn runs_on_loops(py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+    pub(crate) fn runs_on_loops(py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
         callback::call_method(Self::ask(py)?, intern!(py, "runs_on_loops"), ())?.extract()
     }
 
     /// Takes out of a poster's context which kind of loop the poster runs under: that does not go for
     /// a worker, nor for another loop.
-    pub(super) fn forget_async_library(context: &Bound<'_, PyAny>, is_loop: bool) -> PyResult<()> {
+    pub(crate) fn forget_async_library(context: &Bound<'_, PyAny>, is_loop: bool) -> PyResult<()> {
         let py = context.py();
         if !Self::get(py)?
             .modules
@@ -214,13 +214,13 @@ impl Hooks {
     }
 
     /// A list for a task's `_waiters`.
-    pub(super) fn new_waiters(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    pub(crate) fn new_waiters(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
         let waiters = callback::call_method(Self::ask(py)?, intern!(py, "new_waiters"), ())?;
         Ok(waiters.cast_into()?)
     }
 
     /// Whether calling it gives a coroutine.
-    pub(super) fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
+    pub(crate) fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = callback.py();
         let functions = Self::ask(py)?;
         let name = intern!(py, "is_coroutine_function");
@@ -229,14 +229,14 @@ impl Hooks {
 
     /// Whether instances of a class give no coroutine, but for those that have an attribute of their
     /// own that says so.
-    pub(super) fn is_plain_class(class: &Bound<'_, PyType>) -> PyResult<bool> {
+    pub(crate) fn is_plain_class(class: &Bound<'_, PyType>) -> PyResult<bool> {
         let py = class.py();
         let name = intern!(py, "is_plain_class");
         callback::call_method(Self::ask(py)?, name, (class,))?.extract()
     }
 
     /// Whether there are threads besides the calling one.
-    pub(super) fn has_other_threads(py: Python<'_>) -> PyResult<bool> {
+    pub(crate) fn has_other_threads(py: Python<'_>) -> PyResult<bool> {
         let name = intern!(py, "has_other_threads");
         callback::call_method(Self::ask(py)?, name, ())?.extract()
     }
@@ -246,7 +246,7 @@ impl Hooks {
     }
 
     /// Ends this process, a child forked in a callback that `error` is the failure of.
-    pub(super) fn end_child(py: Python<'_>, error: Option<&PyErr>) -> ! {
+    pub(crate) fn end_child(py: Python<'_>, error: Option<&PyErr>) -> ! {
         let error = error.map(|error| error.value(py));
         Self::tell(py, "end_child", |module, method| {
             callback::call_method(module, method, (error,))
@@ -256,49 +256,49 @@ impl Hooks {
     }
 
     /// Nobody looked at a failure while its handle lived.
-    pub(super) fn log_unseen(py: Python<'_>, name: &str, error: &Bound<'_, PyAny>) {
+    pub(crate) fn log_unseen(py: Python<'_>, name: &str, error: &Bound<'_, PyAny>) {
         Self::tell(py, "log_unseen", |module, method| {
             callback::call_method(module, method, (name, error))
         });
     }
 
     /// A run of a series failed.
-    pub(super) fn log_run(py: Python<'_>, name: &str, error: &Bound<'_, PyAny>) {
+    pub(crate) fn log_run(py: Python<'_>, name: &str, error: &Bound<'_, PyAny>) {
         Self::tell(py, "log_run", |module, method| {
             callback::call_method(module, method, (name, error))
         });
     }
 
     /// A done-callback failed.
-    pub(super) fn log_callback(py: Python<'_>, task: &Bound<'_, PyAny>, error: &PyErr) {
+    pub(crate) fn log_callback(py: Python<'_>, task: &Bound<'_, PyAny>, error: &PyErr) {
         Self::tell(py, "log_callback", |module, method| {
             callback::call_method(module, method, (task, error.value(py)))
         });
     }
 
     /// So many series of the parent's are cancelled in this process, a fork of it.
-    pub(super) fn log_inherited(py: Python<'_>, count: u64) {
+    pub(crate) fn log_inherited(py: Python<'_>, count: u64) {
         Self::tell(py, "log_inherited", |module, method| {
             callback::call_method(module, method, (count,))
         });
     }
 
     /// A shutdown does not wait for so many coroutines.
-    pub(super) fn log_stalled(py: Python<'_>, count: usize) {
+    pub(crate) fn log_stalled(py: Python<'_>, count: usize) {
         Self::tell(py, "log_stalled", |module, method| {
             callback::call_method(module, method, (count,))
         });
     }
 
     /// A shutdown has kept the loop of its thread waiting.
-    pub(super) fn log_blocked_loop(py: Python<'_>) {
+    pub(crate) fn log_blocked_loop(py: Python<'_>) {
         Self::tell(py, "log_blocked_loop", |module, method| {
             callback::call_method(module, method, ())
         });
     }
 
     /// The initializer failed.
-    pub(super) fn log_initializer(py: Python<'_>, error: &PyErr) {
+    pub(crate) fn log_initializer(py: Python<'_>, error: &PyErr) {
         Self::tell(py, "log_initializer", |module, method| {
             callback::call_method(module, method, (error.value(py),))
         });

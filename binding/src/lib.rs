@@ -3,7 +3,7 @@
 //! | file           | what it is                                                       |
 //! |----------------|------------------------------------------------------------------|
 //! | `task.rs`      | `TaskBase`, the native half of `AsyncTask`                       |
-//! | `job.rs`       | `PyJob`, a handle on its way, and what a run does to it          |
+//! | `task/job.rs`  | `PyJob`, a handle on its way, and what a run does to it          |
 //! | `unseen.rs`    | failures that nobody has looked at when their handles end        |
 //! | `pool.rs`      | `PoolBase`, the native half of `AsyncTaskPool`                   |
 //! | `runner.rs`    | a worker's life: attach once, run, yield                         |
@@ -43,7 +43,6 @@ mod errors;
 mod exit;
 mod gate;
 mod hooks;
-mod job;
 mod nudge;
 mod options;
 mod pool;
@@ -60,36 +59,36 @@ mod _asynctask {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::convert::_seconds;
+    use crate::convert::_seconds;
     #[pymodule_export]
-    use super::deadline::Deadline;
+    use crate::deadline::Deadline;
     #[pymodule_export]
-    use super::default::{
+    use crate::default::{
         _reset_default_pool, _wait_and_exit, check_cancelled, current_task, get_async_task,
         post_task, set_work_pool_options, sleep,
     };
     #[pymodule_export]
-    use super::exit::{_after_fork_in_child, _drain_at_exit, _log_alive, _stop_at_exit};
+    use crate::exit::{_after_fork_in_child, _drain_at_exit, _log_alive, _stop_at_exit};
     #[pymodule_export]
-    use super::gate::{_after_fork_in_parent, _before_fork};
+    use crate::gate::{_after_fork_in_parent, _before_fork};
     #[pymodule_export]
-    use super::hooks::_install;
+    use crate::hooks::_install;
     #[pymodule_export]
-    use super::nudge::{_nudge_state, _stay_at_list};
+    use crate::nudge::{_nudge_state, _stay_at_list};
     #[pymodule_export]
-    use super::options::{_remake_option, DelayTask, IntervalTask, IntervalWithDelayTask};
+    use crate::options::{_remake_option, DelayTask, IntervalTask, IntervalWithDelayTask};
     #[pymodule_export]
-    use super::task::_lend;
+    use crate::task::_lend;
     #[pymodule_export]
-    use super::testing::ManualClock;
+    use crate::testing::ManualClock;
 
     /// Under names of their own, for they bear those of the public classes.
     #[pymodule_init]
     fn bases(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
-        module.add("PoolBase", py.get_type::<super::pool::PoolBase>())?;
-        module.add("TaskBase", py.get_type::<super::task::TaskBase>())
+        module.add("PoolBase", py.get_type::<crate::pool::PoolBase>())?;
+        module.add("TaskBase", py.get_type::<crate::task::TaskBase>())
     }
     #[pymodule_export]
-    use super::ticks::Ticks;
+    use crate::ticks::Ticks;
 }

@@ -71,7 +71,7 @@ use asynctask::sync::{Parked, Parker};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::gate;
+use crate::gate;
 
 /// How long the main thread stays awake for the next step. On a machine with nothing else to do the
 /// worker is there within 10 µs in 7 of 10 nudges and within 20 µs in 99 of 100; a nudge takes 9 µs
@@ -114,7 +114,7 @@ static ADDING: AtomicUsize = AtomicUsize::new(0);
 static FORKS: AtomicUsize = AtomicUsize::new(0);
 
 /// What timer threads, workers and the main thread share.
-pub(super) struct Nudge {
+pub(crate) struct Nudge {
     word: AtomicU8,
     /// The call is in CPython's list.
     is_queued: AtomicBool,
@@ -131,7 +131,7 @@ pub(super) struct Nudge {
 
 impl Nudge {
     /// The nudge of this process; `None` where there can be none. `has_gil`: there is one.
-    pub(super) fn of_process(py: Python<'_>, has_gil: bool) -> Option<&'static Self> {
+    pub(crate) fn of_process(py: Python<'_>, has_gil: bool) -> Option<&'static Self> {
         (has_gil && py.version_info() >= (3, 13)).then(|| {
             NUDGE.get_or_init(|| Self {
                 word: AtomicU8::new(NOBODY),
@@ -147,7 +147,7 @@ impl Nudge {
     }
 
     /// Step 1.
-    pub(super) fn ask(&self) {
+    pub(crate) fn ask(&self) {
         if !self.is_queued.load(Ordering::SeqCst) && !self.has_credit() {
             return;
         }
@@ -174,21 +174,21 @@ impl Nudge {
     }
 
     /// Step 6, on a worker that is about to attach.
-    pub(super) fn attaching(&self) {
+    pub(crate) fn attaching(&self) {
         if self.turn(MISSED, NOBODY) {
             self.ask();
         }
     }
 
     /// Step 3, on a worker that has attached.
-    pub(super) fn arrived(&self) {
+    pub(crate) fn arrived(&self) {
         if self.turn(ASKED, HERE) {
             self.main.unpark();
         }
     }
 
     /// Step 4, on a worker that has detached.
-    pub(super) fn left(&self) {
+    pub(crate) fn left(&self) {
         self.turn(HERE, NOBODY);
     }
 
@@ -279,7 +279,7 @@ extern "C" fn give_way(_: *mut c_void) -> c_int {
 }
 
 /// Whether the main thread is in a call that CPython is running.
-pub(super) fn is_away() -> bool {
+pub(crate) fn is_away() -> bool {
     NUDGE
         .get()
         .is_some_and(|nudge| nudge.is_away.load(Ordering::SeqCst))
@@ -287,7 +287,7 @@ pub(super) fn is_away() -> bool {
 
 /// Called where a fork is about to copy this process, attached or not: afterwards nobody is at
 /// CPython's list. Who was there had a few instructions to go.
-pub(super) fn before_fork() {
+pub(crate) fn before_fork() {
     FORKS.fetch_add(1, Ordering::SeqCst);
     while ADDING.load(Ordering::SeqCst) > 0 {
         gate::pause();
@@ -295,12 +295,12 @@ pub(super) fn before_fork() {
 }
 
 /// Called in the parent, after that.
-pub(super) fn after_fork_in_parent() {
+pub(crate) fn after_fork_in_parent() {
     FORKS.fetch_sub(1, Ordering::SeqCst);
 }
 
 /// Called in a forked child: whoever was on the way is the parent's.
-pub(super) fn after_fork_in_child() {
+pub(crate) fn after_fork_in_child() {
     ADDING.store(0, Ordering::SeqCst);
     FORKS.store(0, Ordering::SeqCst);
     if let Some(nudge) = NUDGE.get() {
@@ -313,7 +313,7 @@ pub(super) fn after_fork_in_child() {
 /// The word, whether the call is in CPython's list, and how many threads are at it; `None` before
 /// there is a nudge. For tests.
 #[pyfunction]
-pub(super) fn _nudge_state() -> Option<(u8, bool, usize)> {
+pub(crate) fn _nudge_state() -> Option<(u8, bool, usize)> {
     NUDGE.get().map(|nudge| {
         let word = nudge.word.load(Ordering::SeqCst);
         let is_queued = nudge.is_queued.load(Ordering::SeqCst);
@@ -323,7 +323,7 @@ pub(super) fn _nudge_state() -> Option<(u8, bool, usize)> {
 
 /// Stays at CPython's list for so many seconds, detached. For tests.
 #[pyfunction]
-pub(super) fn _stay_at_list(py: Python<'_>, seconds: f64) {
+pub(crate) fn _stay_at_list(py: Python<'_>, seconds: f64) {
     py.detach(|| {
         let _at_list = AtList::enter();
         Parker::new().park(Some(Instant::now() + Duration::from_secs_f64(seconds)));

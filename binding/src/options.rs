@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDateTime, PyDict, PyTuple, PyTzInfoAccess};
 use pyo3::{IntoPyObjectExt, PyTypeInfo, intern};
 
-use super::convert::{self, Least};
+use crate::convert::{self, Least};
 
 const TIMINGS: &[(&str, Timing)] = &[
     ("fixed_rate", Timing::FixedRate),
@@ -35,20 +35,20 @@ enum Until {
 
 /// Everything an interval option says, but for its start delay.
 #[derive(Clone, PartialEq)]
-pub(super) struct Interval {
+pub(crate) struct Interval {
     every: Every,
     until: Option<Until>,
 }
 
 impl Interval {
     /// Fixed rate, for ever.
-    pub(super) fn plain(interval: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(crate) fn plain(interval: &Bound<'_, PyAny>) -> PyResult<Self> {
         let every = Every::new(convert::duration("interval", interval, Least::Positive)?);
         Ok(Self { every, until: None })
     }
 
     /// For the core, first run after `first`.
-    pub(super) fn every(&self, first: Option<Duration>) -> Every {
+    pub(crate) fn every(&self, first: Option<Duration>) -> Every {
         let (until, until_wall) = match self.until {
             None => (None, None),
             Some(Until::After(duration)) => (Some(duration), None),
@@ -77,7 +77,7 @@ impl Interval {
 /// >>> DelayTask(1) + IntervalTask(5, max_runs=3)
 /// IntervalWithDelayTask(1, 5, max_runs=3)
 #[pyclass(frozen, subclass, module = "asynctask")]
-pub(super) struct DelayTask {
+pub(crate) struct DelayTask {
     value: Duration,
     #[pyo3(get)]
     delay: Py<PyAny>,
@@ -150,7 +150,7 @@ impl DelayTask {
 /// >>> IntervalTask(0.02, overlap="queue")
 /// IntervalTask(0.02, overlap='queue')
 #[pyclass(frozen, subclass, module = "asynctask")]
-pub(super) struct IntervalTask {
+pub(crate) struct IntervalTask {
     value: Interval,
     #[pyo3(get)]
     interval: Py<PyAny>,
@@ -361,7 +361,7 @@ impl IntervalTask {
 /// >>> IntervalWithDelayTask(0.005, 0.02).start_delay
 /// 0.005
 #[pyclass(frozen, subclass, extends = IntervalTask, module = "asynctask")]
-pub(super) struct IntervalWithDelayTask {
+pub(crate) struct IntervalWithDelayTask {
     value: Duration,
     #[pyo3(get)]
     start_delay: Py<PyAny>,
@@ -442,15 +442,15 @@ impl IntervalWithDelayTask {
 
 /// What the options of one post add up to.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// Time to the first run.
-    pub(super) delay: Option<Duration>,
+    pub(crate) delay: Option<Duration>,
     /// The series, if it is one.
-    pub(super) interval: Option<Interval>,
+    pub(crate) interval: Option<Interval>,
 }
 
 impl Plan {
-    pub(super) fn of(options: &Bound<'_, PyTuple>) -> PyResult<Self> {
+    pub(crate) fn of(options: &Bound<'_, PyTuple>) -> PyResult<Self> {
         let mut plan = Self::default();
         for option in options {
             let mut delay = None;
@@ -546,7 +546,7 @@ fn reduce<'py, T: PyTypeInfo>(
 
 /// What a pickled option is made of: `base.__new__(class, *args, **keywords)`.
 #[pyfunction]
-pub(super) fn _remake_option<'py>(
+pub(crate) fn _remake_option<'py>(
     args: &Bound<'py, PyTuple>,
     keywords: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -565,7 +565,7 @@ fn check_until(until: &Bound<'_, PyAny>) -> PyResult<Until> {
 }
 
 /// The time of the wall clock that an aware datetime names; before 1970 it is 1970.
-pub(super) fn wall_time(argument: &str, instant: &Bound<'_, PyDateTime>) -> PyResult<SystemTime> {
+pub(crate) fn wall_time(argument: &str, instant: &Bound<'_, PyDateTime>) -> PyResult<SystemTime> {
     if instant.get_tzinfo().is_none() {
         return Err(PyValueError::new_err(format!(
             "{argument} must be an aware datetime, and this one has no time zone: {}",

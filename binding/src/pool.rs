@@ -34,19 +34,19 @@ use pyo3::types::{
 };
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::callback::{self, Kept, Parcel};
-use super::convert::{self, Flag, Least, Truth};
-use super::deadline::Deadline;
-use super::errors::exception;
-use super::exit;
-use super::hooks::Hooks;
-use super::job::PyJob;
-use super::nudge::Nudge;
-use super::options::{Interval, Plan};
-use super::runner::{self, Initializer, PyRunner, Sharing};
-use super::stack;
-use super::task::{Call, Place, TaskBase, interrupted, new_task};
-use super::testing::ManualClock;
+use crate::callback::{self, Kept, Parcel};
+use crate::convert::{self, Flag, Least, Truth};
+use crate::deadline::Deadline;
+use crate::errors::exception;
+use crate::exit;
+use crate::hooks::Hooks;
+use crate::nudge::Nudge;
+use crate::options::{Interval, Plan};
+use crate::runner::{self, Initializer, PyRunner, Sharing};
+use crate::stack;
+use crate::task::job::PyJob;
+use crate::task::{Call, Place, TaskBase, interrupted, new_task};
+use crate::testing::ManualClock;
 
 const POLICIES: &[(&str, OnFull)] = &[
     ("block", OnFull::Block),
@@ -74,12 +74,12 @@ const DELAYED: &[(&str, Delayed)] = &[
     name = "AsyncTaskPool",
     module = "asynctask"
 )]
-pub(super) struct PoolBase {
+pub(crate) struct PoolBase {
     contents: OnceLock<Contents>,
 }
 
 /// What `__init__` makes.
-pub(super) struct Contents {
+pub(crate) struct Contents {
     first: Works,
     /// In a forked child, what stands for `first`.
     reborn: Mutex<Option<Works>>,
@@ -97,7 +97,7 @@ pub(super) struct Contents {
 
 /// How a pool has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// Everything was run.
     Whole,
     /// In time, but tasks were cancelled.
@@ -134,18 +134,18 @@ impl Works {
 }
 
 /// The keywords of `post_task` that are not options.
-pub(super) struct Extra<'a, 'py> {
-    pub(super) args: Option<&'a Bound<'py, PyAny>>,
-    pub(super) kwargs: Option<&'a Bound<'py, PyAny>>,
-    pub(super) name: Option<&'a Bound<'py, PyAny>>,
-    pub(super) context: Option<&'a Bound<'py, PyAny>>,
-    pub(super) executor: Option<&'a Bound<'py, PyAny>>,
-    pub(super) event_loop: Option<&'a Bound<'py, PyAny>>,
+pub(crate) struct Extra<'a, 'py> {
+    pub(crate) args: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) kwargs: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) name: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) context: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) executor: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) event_loop: Option<&'a Bound<'py, PyAny>>,
 }
 
 impl PoolBase {
     /// What `__init__` has made.
-    pub(super) fn contents(&self) -> PyResult<&Contents> {
+    pub(crate) fn contents(&self) -> PyResult<&Contents> {
         // As `threading.Thread` says it.
         self.contents
             .get()
@@ -155,7 +155,7 @@ impl PoolBase {
 
 impl Contents {
     /// The engine of this process.
-    pub(super) fn engine(&self, py: Python<'_>) -> Arc<Engine<PyJob>> {
+    pub(crate) fn engine(&self, py: Python<'_>) -> Arc<Engine<PyJob>> {
         Arc::clone(&self.works(py).engine)
     }
 
@@ -198,7 +198,7 @@ impl Contents {
     }
 
     /// `post_task`, with everything.
-    pub(super) fn post<'py>(
+    pub(crate) fn post<'py>(
         &self,
         callback: &Bound<'py, PyAny>,
         options: &Bound<'py, PyTuple>,
@@ -395,7 +395,7 @@ impl Contents {
     }
 
     /// Closes the pool and waits; what is left at `deadline` is cancelled.
-    pub(super) fn end(
+    pub(crate) fn end(
         &self,
         py: Python<'_>,
         deadline: Option<Instant>,
@@ -1091,7 +1091,7 @@ impl Drop for PoolBase {
 }
 
 /// What the argument `delayed` of everything that ends a pool says.
-pub(super) fn checked_delayed(delayed: Option<&Bound<'_, PyAny>>) -> PyResult<Delayed> {
+pub(crate) fn checked_delayed(delayed: Option<&Bound<'_, PyAny>>) -> PyResult<Delayed> {
     delayed.map_or(Ok(Delayed::Cancel), |delayed| {
         convert::word("delayed", delayed, DELAYED)
     })

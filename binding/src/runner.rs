@@ -15,7 +15,7 @@
 //!   each release restarts the clock of those who wait, and the worker is back before they are up.
 //! - Who waited for the last task of a batch is woken when the interpreter has been let go of, and
 //!   not before: all it could do until then is wait for that.
-//! - A main thread that computes is asked for it when a task is due; see [`super::nudge`].
+//! - A main thread that computes is asked for it when a task is due; see [`crate::nudge`].
 //!
 //! All of this is for interpreters with a GIL. [`Sharing`] says what there is without one, and every
 //! difference between the two hangs on it.
@@ -34,13 +34,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::callback::{self, Parcel};
-use super::errors::BrokenPool;
-use super::gate::OnTheWay;
-use super::hooks::Hooks;
-use super::job::PyJob;
-use super::nudge::Nudge;
-use super::unseen;
+use crate::callback::{self, Parcel};
+use crate::errors::BrokenPool;
+use crate::gate::OnTheWay;
+use crate::hooks::Hooks;
+use crate::nudge::Nudge;
+use crate::task::job::PyJob;
+use crate::unseen;
 
 /// How long a worker holds the interpreter before it offers it to others. A fifth of CPython's
 /// switch interval: whoever waits is served well before it would have to ask.
@@ -62,7 +62,7 @@ const YOUNG: Duration = Duration::from_micros(4_500);
 /// runs one now and then, its *safe point*. What is dropped while it sleeps stays until it runs again
 /// or leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sharing {
+pub(crate) enum Sharing {
     /// One thread at a time has the interpreter: turns, slices with gaps, and nudges.
     Gil,
     /// The same on a free build: safe points besides.
@@ -73,7 +73,7 @@ pub(super) enum Sharing {
 }
 
 impl Sharing {
-    pub(super) fn of(py: Python<'_>) -> PyResult<Self> {
+    pub(crate) fn of(py: Python<'_>) -> PyResult<Self> {
         let sys = py.import("sys")?;
         // There from 3.13 on, and private until somebody needs to tell.
         let has_gil = match sys.getattr_opt("_is_gil_enabled")? {
@@ -93,12 +93,12 @@ impl Sharing {
     }
 
     /// For [`PoolOptions::turns`](asynctask::pool::PoolOptions).
-    pub(super) fn turns(self) -> Option<Duration> {
+    pub(crate) fn turns(self) -> Option<Duration> {
         self.has_gil().then_some(YOUNG)
     }
 
     /// Who asks the main thread for the interpreter; `None` if nobody needs to.
-    pub(super) fn nudge(self, py: Python<'_>) -> Option<&'static Nudge> {
+    pub(crate) fn nudge(self, py: Python<'_>) -> Option<&'static Nudge> {
         Nudge::of_process(py, self.has_gil())
     }
 
@@ -115,10 +115,10 @@ impl Sharing {
 const JOBS_PER_LOOK: u32 = 16;
 
 /// What a pool's initializer is; shared by the pool and its runners. Its lock is a leaf.
-pub(super) struct Initializer(Mutex<Option<(Parcel<PyAny>, Parcel<PyTuple>)>>);
+pub(crate) struct Initializer(Mutex<Option<(Parcel<PyAny>, Parcel<PyTuple>)>>);
 
 impl Initializer {
-    pub(super) fn new(callback: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> Self {
+    pub(crate) fn new(callback: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> Self {
         Self(Mutex::new(Some((callback.into(), args.into()))))
     }
 
@@ -133,13 +133,13 @@ impl Initializer {
     }
 
     /// Lets go of it: no worker will come any more. The thread must be attached.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         let call = lock(&self.0).take();
         drop(call);
     }
 
     /// Shows it to the collector.
-    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Never held while Python runs; see `TaskBase::__traverse__`.
         if let Ok(call) = self.0.try_lock()
             && let Some((callback, args)) = &*call
@@ -162,7 +162,7 @@ impl Drop for Initializer {
 }
 
 /// The runner of one pool.
-pub(super) struct PyRunner {
+pub(crate) struct PyRunner {
     initializer: Option<Arc<Initializer>>,
     sharing: Sharing,
     /// Asks the main thread for the interpreter when a task is due.
@@ -174,7 +174,7 @@ pub(super) struct PyRunner {
 }
 
 impl PyRunner {
-    pub(super) fn new(
+    pub(crate) fn new(
         initializer: Option<Arc<Initializer>>,
         sharing: Sharing,
         nudge: Option<&'static Nudge>,
@@ -190,13 +190,13 @@ impl PyRunner {
     }
 
     /// Tells the runner whose it is.
-    pub(super) fn belong_to(&self, engine: &Arc<Engine<PyJob>>) {
+    pub(crate) fn belong_to(&self, engine: &Arc<Engine<PyJob>>) {
         let first = self.engine.set(Arc::downgrade(engine));
         debug_assert!(first.is_ok(), "a runner belongs to one engine");
     }
 
     /// Whether the initializer has failed on some worker.
-    pub(super) fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.broken.get().is_some()
     }
 
@@ -275,7 +275,7 @@ impl PyRunner {
 }
 
 /// The error of a pool whose initializer has failed.
-pub(super) fn broken() -> PyErr {
+pub(crate) fn broken() -> PyErr {
     BrokenPool::new_err("a worker's initializer failed, the pool is not usable anymore")
 }
 
@@ -353,6 +353,6 @@ thread_local! {
 }
 
 /// Whether the calling thread is a worker's; in a forked child, whether it was.
-pub(super) fn is_worker() -> bool {
+pub(crate) fn is_worker() -> bool {
     IS_WORKER.get()
 }

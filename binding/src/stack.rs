@@ -7,7 +7,7 @@ use asynctask::pool::default_stack_size;
 use pyo3::prelude::*;
 
 /// What `threading.stack_size` asks for at least, in bytes.
-pub(super) const LEAST: u64 = 32 << 10;
+pub(crate) const LEAST: u64 = 32 << 10;
 
 unsafe extern "C" {
     /// In CPython's `pythread.h`, and in its stable ABI; pyo3 does not have it.
@@ -15,7 +15,7 @@ unsafe extern "C" {
 }
 
 /// The stack of a `threading.Thread` that is started now, in bytes.
-pub(super) fn of_thread(_py: Python<'_>) -> usize {
+pub(crate) fn of_thread(_py: Python<'_>) -> usize {
     // SAFETY: it reads a number of the interpreter that the calling thread is attached to, which the
     // token proves; it cannot fail.
     match unsafe { PyThread_get_stacksize() } {

@@ -27,28 +27,30 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyGenericAlias, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyClassInitializer, PyTraverseError, PyVisit};
 
-use super::callback::{self, Kept};
-use super::convert::{self, Least};
-use super::errors::{InvalidStateError, exception};
-use super::hooks::Hooks;
-use super::job::{PyJob, call_done_callback, is_in_run};
-use super::unseen::{self, Failure, Name, Waiting};
+use crate::callback::{self, Kept};
+use crate::convert::{self, Least};
+use crate::errors::{InvalidStateError, exception};
+use crate::hooks::Hooks;
+use crate::task::job::{PyJob, call_done_callback, is_in_run};
+use crate::unseen::{self, Failure, Name, Waiting};
+
+pub(crate) mod job;
 
 /// Gives each unnamed task that is asked for its name a number.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// What is to be called.
-pub(super) struct Call {
-    pub(super) callback: Kept,
-    pub(super) args: Kept<PyTuple>,
-    pub(super) kwargs: Option<Kept<PyDict>>,
+pub(crate) struct Call {
+    pub(crate) callback: Kept,
+    pub(crate) args: Kept<PyTuple>,
+    pub(crate) kwargs: Option<Kept<PyDict>>,
     /// Shared by all runs, or copied for each, as [`TaskBase::copies_context`] says. `None`: a fresh
     /// one for each.
-    pub(super) context: Option<Kept>,
+    pub(crate) context: Option<Kept>,
 }
 
 /// What a task has, by where it stands.
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// It is pending.
     Call(Call),
     /// It has no callback, is in a run, or was cancelled.
@@ -61,15 +63,15 @@ pub(super) enum Stage {
 
 /// What few tasks have.
 #[derive(Default)]
-pub(super) struct Extras {
+pub(crate) struct Extras {
     name: Option<Py<PyString>>,
-    pub(super) callbacks: Vec<Kept>,
+    pub(crate) callbacks: Vec<Kept>,
     /// Called if the task fails, before those.
-    pub(super) on_failure: Option<Kept>,
+    pub(crate) on_failure: Option<Kept>,
     /// Who runs the callback, if that is not a worker of the pool.
-    pub(super) place: Option<Place>,
+    pub(crate) place: Option<Place>,
     /// A run is going on there.
-    pub(super) away: bool,
+    pub(crate) away: bool,
     /// What that run can be cancelled by.
     remote: Option<Kept>,
     /// Its end, which takes the mark before it can be seen, is a cancellation.
@@ -86,15 +88,15 @@ pub(super) struct Extras {
 /// method `start(task, callback, args, kwargs, context)`, which has the run end with one of the
 /// task's `_complete`, `_fail` and `_complete_cancelled`, and a method `is_gone(error)`, which tells
 /// whether `start`, which has raised that, always will.
-pub(super) struct Place {
-    pub(super) starter: Kept,
+pub(crate) struct Place {
+    pub(crate) starter: Kept,
     /// The number of the event loop that it is, by which `_loops.stalled` names it.
-    pub(super) event_loop: Option<u64>,
+    pub(crate) event_loop: Option<u64>,
 }
 
-pub(super) struct Body {
-    pub(super) stage: Stage,
-    pub(super) extras: Option<Box<Extras>>,
+pub(crate) struct Body {
+    pub(crate) stage: Stage,
+    pub(crate) extras: Option<Box<Extras>>,
 }
 
 // SAFETY: it lives in a handle, a Python object, and ends when that is deallocated: attached. What is
@@ -105,19 +107,19 @@ unsafe impl Send for Body {}
 /// what error messages show.
 #[pyclass(frozen, subclass, weakref, name = "AsyncTask", module = "asynctask")]
 pub(crate) struct TaskBase {
-    pub(super) task: Task,
-    pub(super) engine: Arc<Engine<PyJob>>,
+    pub(crate) task: Task,
+    pub(crate) engine: Arc<Engine<PyJob>>,
     /// Zero until somebody asks.
     number: AtomicU64,
-    pub(super) body: Mutex<Body>,
+    pub(crate) body: Mutex<Body>,
     /// It has a [`Place`].
-    pub(super) is_handed_over: bool,
+    pub(crate) is_handed_over: bool,
     /// Each run of the series has a copy of its context.
-    pub(super) copies_context: bool,
+    pub(crate) copies_context: bool,
 }
 
 /// Makes a handle.
-pub(super) fn new_task(
+pub(crate) fn new_task(
     py: Python<'_>,
     engine: Arc<Engine<PyJob>>,
     task: Task,
@@ -164,7 +166,7 @@ pub(super) fn new_task(
 impl TaskBase {
     /// The task's state. To a forked child, what its parent has not finished is cancelled: nobody
     /// here will ever run it, so nobody must wait for it.
-    pub(super) fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         let view = self.task.view();
         if !view.is_over() && self.engine.is_inherited() {
             view.as_cancelled()
@@ -173,11 +175,11 @@ impl TaskBase {
         }
     }
 
-    pub(super) fn shown_name(&self, py: Python<'_>) -> String {
+    pub(crate) fn shown_name(&self, py: Python<'_>) -> String {
         self.own_name(py).shown(py)
     }
 
-    pub(super) fn own_name(&self, py: Python<'_>) -> Name {
+    pub(crate) fn own_name(&self, py: Python<'_>) -> Name {
         let name = {
             let body = lock(&self.body);
             let extras = body.extras.as_ref();
@@ -191,7 +193,7 @@ impl TaskBase {
 
     /// Has the failure of a task that is over logged, if nobody has looked at it. Runs nothing of
     /// Python's.
-    pub(super) fn note_unseen(&self, py: Python<'_>) {
+    pub(crate) fn note_unseen(&self, py: Python<'_>) {
         let failure = match &lock(&self.body).stage {
             Stage::Error(_, Some(failure)) if failure.get().is_unseen() => failure.clone_ref(py),
             _ => return,
@@ -313,7 +315,7 @@ impl TaskBase {
     }
 
     /// Takes the mark that a run is going on elsewhere; only who gets it may end the run.
-    pub(super) fn take_away(&self) -> bool {
+    pub(crate) fn take_away(&self) -> bool {
         self.with_extras(|extras| std::mem::take(&mut extras.away))
     }
 
@@ -405,7 +407,7 @@ impl TaskBase {
     /// nothing changes under their eyes, `_state` goes on to show it as pending until whoever comes
     /// first has published the end, under the condition: the thread that ended it, or one that is
     /// about to acquire the condition to look.
-    pub(super) fn publish(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(crate) fn publish(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let condition = this.with_extras(|e| e.condition.as_ref().map(|c| c.clone_ref(py)));
@@ -472,7 +474,7 @@ fn is_main_thread() -> bool {
 
 /// The question that a wait asks after a signal: has a handler raised? Only the main thread ever
 /// hears yes.
-pub(super) fn interrupted(raised: &mut Option<PyErr>) -> impl FnMut() -> bool {
+pub(crate) fn interrupted(raised: &mut Option<PyErr>) -> impl FnMut() -> bool {
     move || {
         if !is_main_thread() {
             return false; // nobody raises here, so there is no need for the interpreter
@@ -1017,12 +1019,12 @@ fn is_deep(py: Python<'_>) -> PyResult<bool> {
 /// A worker lent to the pool of a callback that is about to wait by way of the standard library, for
 /// as long as this object lives.
 #[pyclass(frozen, module = "asynctask._asynctask")]
-pub(super) struct Loan {
+pub(crate) struct Loan {
     _lent: Lent,
 }
 
 /// Lends a worker to the pool whose worker this is called on; `None` on other threads.
 #[pyfunction]
-pub(super) fn _lend() -> Option<Loan> {
+pub(crate) fn _lend() -> Option<Loan> {
     lend_while_waiting().map(|lent| Loan { _lent: lent })
 }

@@ -10,19 +10,19 @@ use pyo3::exceptions::{PyTimeoutError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDateTime, PyTzInfo};
 
-use super::convert::{self, Least};
-use super::errors::exception;
-use super::options::wall_time;
-use super::task::interrupted;
+use crate::convert::{self, Least};
+use crate::errors::exception;
+use crate::options::wall_time;
+use crate::task::interrupted;
 
 /// A clock that stands still until it is told otherwise; see the package for what it promises.
 #[pyclass(frozen, module = "asynctask.testing")]
-pub(super) struct ManualClock {
+pub(crate) struct ManualClock {
     clock: Arc<Manual>,
 }
 
 impl ManualClock {
-    pub(super) fn clock(&self) -> Arc<Manual> {
+    pub(crate) fn clock(&self) -> Arc<Manual> {
         Arc::clone(&self.clock)
     }
 }

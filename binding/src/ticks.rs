@@ -3,11 +3,11 @@
 use asynctask::ticks;
 use pyo3::prelude::*;
 
-use super::task::TaskBase;
+use crate::task::TaskBase;
 
 /// Which ticks of a series have been given out; see [`ticks`].
 #[pyclass(frozen, module = "asynctask._asynctask")]
-pub(super) struct Ticks {
+pub(crate) struct Ticks {
     ticks: ticks::Ticks,
 }
 

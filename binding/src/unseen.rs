@@ -28,23 +28,23 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
-use super::callback::{self, Kept, Parcel};
-use super::errors::exception;
-use super::gate::OnTheWay;
-use super::hooks::Hooks;
-use super::job::is_in_callback;
-use super::runner::is_worker;
-use super::stack;
-use super::task::interrupted;
+use crate::callback::{self, Kept, Parcel};
+use crate::errors::exception;
+use crate::gate::OnTheWay;
+use crate::hooks::Hooks;
+use crate::runner::is_worker;
+use crate::stack;
+use crate::task::interrupted;
+use crate::task::job::is_in_callback;
 
 /// How a task is called in logs.
-pub(super) enum Name {
+pub(crate) enum Name {
     Given(Parcel<PyString>),
     Number(u64),
 }
 
 impl Name {
-    pub(super) fn shown(&self, py: Python<'_>) -> String {
+    pub(crate) fn shown(&self, py: Python<'_>) -> String {
         match self {
             Self::Given(name) => name.bind(py).to_string_lossy().into_owned(),
             Self::Number(number) => format!("task-{number}"),
@@ -58,7 +58,7 @@ impl Name {
 /// empty. Before that it calls the finalizer of each of their objects, and that is why this is one. A
 /// finalizer of the handles themselves would cost every task what only a failure is worth.
 #[pyclass(frozen, module = "asynctask._asynctask")]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     name: Name,
     error: Parcel<PyAny>,
     birth: Birth,
@@ -67,7 +67,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    pub(super) fn new(name: Name, error: &Bound<'_, PyBaseException>) -> PyResult<Kept<Self>> {
+    pub(crate) fn new(name: Name, error: &Bound<'_, PyBaseException>) -> PyResult<Kept<Self>> {
         // Relaxed: looked at when everything else has ended. Not written over and over.
         if !HAS_FAILED.load(Ordering::Relaxed) {
             HAS_FAILED.store(true, Ordering::Relaxed);
@@ -81,7 +81,7 @@ impl Failure {
         Ok(Bound::new(error.py(), failure)?.into())
     }
 
-    pub(super) fn is_unseen(&self) -> bool {
+    pub(crate) fn is_unseen(&self) -> bool {
         !self.is_seen.load(Ordering::Relaxed) && !self.birth.is_inherited()
     }
 }
@@ -95,7 +95,7 @@ impl Failure {
 }
 
 /// Somebody has a failure, if it is one.
-pub(super) fn looked_at(failure: Option<&Kept<Failure>>) {
+pub(crate) fn looked_at(failure: Option<&Kept<Failure>>) {
     if let Some(failure) = failure {
         // Relaxed: it is written and read by who has the handle, or by its end.
         failure.get().is_seen.store(true, Ordering::Relaxed);
@@ -103,7 +103,7 @@ pub(super) fn looked_at(failure: Option<&Kept<Failure>>) {
 }
 
 /// What [`Failure`] needs of CPython that pyo3 has no method for.
-pub(super) fn install(py: Python<'_>) {
+pub(crate) fn install(py: Python<'_>) {
     let class = py.get_type::<Failure>();
     // SAFETY: the class is ours alone, and has no instances yet.
     unsafe { (*class.as_type_ptr()).tp_finalize = Some(finalize) }
@@ -161,7 +161,7 @@ fn state() -> &'static Mutex<State> {
 
 /// Puts a failure on the list if it has not been seen, and sees to it that somebody logs it. Runs nothing
 /// of Python's.
-pub(super) fn note(failure: Bound<'_, Failure>) {
+pub(crate) fn note(failure: Bound<'_, Failure>) {
     let py = failure.py();
     if put(failure) && (!is_worker() || is_in_callback()) {
         start_thread(py);
@@ -186,7 +186,7 @@ fn put(failure: Bound<'_, Failure>) -> bool {
 
 /// Step 1.
 #[inline]
-pub(super) fn log_noted(py: Python<'_>) {
+pub(crate) fn log_noted(py: Python<'_>) {
     if IS_NOTED.load(Ordering::Relaxed) {
         log_all(py);
     }
@@ -194,7 +194,7 @@ pub(super) fn log_noted(py: Python<'_>) {
 
 /// Step 3, for posts.
 #[inline]
-pub(super) fn ask_again(py: Python<'_>) {
+pub(crate) fn ask_again(py: Python<'_>) {
     if IS_REFUSED.load(Ordering::Relaxed) {
         start_thread(py);
     }
@@ -284,7 +284,7 @@ fn leave() {
 }
 
 /// Step 4, for what is on the list; gives up at `deadline`.
-pub(super) fn finish(py: Python<'_>, deadline: Option<Instant>) -> PyResult<()> {
+pub(crate) fn finish(py: Python<'_>, deadline: Option<Instant>) -> PyResult<()> {
     log_noted(py);
     let parker = Arc::new(Parker::new());
     {
@@ -304,7 +304,7 @@ pub(super) fn finish(py: Python<'_>, deadline: Option<Instant>) -> PyResult<()> 
 }
 
 /// Step 4, for handles that are alive.
-pub(super) fn log_alive(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn log_alive(py: Python<'_>) -> PyResult<()> {
     if !HAS_FAILED.load(Ordering::Relaxed) {
         return Ok(());
     }
@@ -327,7 +327,7 @@ pub(super) fn log_alive(py: Python<'_>) -> PyResult<()> {
 }
 
 /// The end of step 4; afterwards nothing is noted any more.
-pub(super) fn close(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn close(py: Python<'_>) -> PyResult<()> {
     lock(state()).has_logger = true; // by this thread, a few lines further on
     log_alive(py)?;
     lock(state()).is_closed = true;
@@ -344,10 +344,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// The calling thread waits for a task, and may be the one to look at its failure.
-pub(super) struct Waiting(Birth);
+pub(crate) struct Waiting(Birth);
 
 impl Waiting {
-    pub(super) fn enter() -> Self {
+    pub(crate) fn enter() -> Self {
         WAITING.fetch_add(1, Ordering::SeqCst);
         Self(Birth::now())
     }
@@ -377,7 +377,7 @@ fn unseen_failures(py: Python<'_>) -> PyResult<Vec<Bound<'_, Failure>>> {
 }
 
 /// Called in a forked child.
-pub(super) fn after_fork_in_child() {
+pub(crate) fn after_fork_in_child() {
     STATE.store(std::ptr::null_mut(), Ordering::Relaxed);
     IS_NOTED.store(false, Ordering::Relaxed);
     IS_REFUSED.store(false, Ordering::Relaxed);

@@ -15,12 +15,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::callback::{self, Kept, Parcel};
-use super::errors::{BrokenPool, CancelledError};
-use super::hooks::Hooks;
-use super::runner;
-use super::task::{Body, Stage, TaskBase};
-use super::unseen::Failure;
+use crate::callback::{self, Kept, Parcel};
+use crate::errors::{BrokenPool, CancelledError};
+use crate::hooks::Hooks;
+use crate::runner;
+use crate::task::{Body, Stage, TaskBase};
+use crate::unseen::Failure;
 
 thread_local! {
     /// The task whose callback this thread is in; null outside of callbacks. Borrowed from the
@@ -44,7 +44,7 @@ fn put_other(task: *mut ffi::PyObject) {
 }
 
 /// Whether the calling thread is in the task's callback, directly or below another's.
-pub(super) fn is_in_run(task: &Bound<'_, TaskBase>) -> bool {
+pub(crate) fn is_in_run(task: &Bound<'_, TaskBase>) -> bool {
     let task = task.as_ptr();
     // A program that has Python inside may end it when this thread has no such locals left.
     let is_other = |others: &RefCell<Vec<_>>| others.borrow().contains(&task);
@@ -52,7 +52,7 @@ pub(super) fn is_in_run(task: &Bound<'_, TaskBase>) -> bool {
 }
 
 /// The task whose callback the calling thread is in.
-pub(super) fn current(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
+pub(crate) fn current(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
     let current = CURRENT.get();
     if current.is_null() {
         return None;
@@ -63,7 +63,7 @@ pub(super) fn current(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
 }
 
 /// Whether the calling thread is in a task's callback.
-pub(super) fn is_in_callback() -> bool {
+pub(crate) fn is_in_callback() -> bool {
     !CURRENT.get().is_null()
 }
 
@@ -122,7 +122,7 @@ impl Drop for Running {
 }
 
 /// A reference to a handle, as queue and wheel hold it. Dropped attached, like every Python object.
-pub(crate) struct PyJob(pub(super) Parcel<TaskBase>);
+pub(crate) struct PyJob(pub(crate) Parcel<TaskBase>);
 
 impl PyJob {
     fn base(&self) -> &TaskBase {
@@ -367,7 +367,7 @@ impl PyJob {
     }
 }
 
-pub(super) fn call_done_callback(task: &Bound<'_, TaskBase>, done: &Bound<'_, PyAny>) {
+pub(crate) fn call_done_callback(task: &Bound<'_, TaskBase>, done: &Bound<'_, PyAny>) {
     let py = task.py();
     let args = PyTuple::new(py, [task]);
     match args.and_then(|args| callback::call(done, &args, None)) {
@@ -377,7 +377,7 @@ pub(super) fn call_done_callback(task: &Bound<'_, TaskBase>, done: &Bound<'_, Py
 }
 
 /// The running task's wish that it give up, as an exception.
-pub(super) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn check_cancelled(py: Python<'_>) -> PyResult<()> {
     match current(py) {
         Some(task) if task.get().view().cancel_requested() => Err(CancelledError::new_err(())),
         _ => Ok(()),
