@@ -563,7 +563,7 @@ def test_a_fork_waits_for_a_worker_that_comes_or_goes(run_python, way):
     run_python(
         PREAMBLE
         + f"""
-from asynctask import _hooks
+from asynctask import _threading
 here, forking, passed = threading.Event(), threading.Event(), []
 os.register_at_fork(before=forking.set)  # the last that is registered is the first that is called
 def await_fork(call, *args):
@@ -573,13 +573,16 @@ def await_fork(call, *args):
     result = call(*args)
     passed.append(1)
     return result
-original = _hooks.register_thread
-def register_thread(name):
-    if {way!r} == "in":
-        return await_fork(original, name)
-    unregister = original(name)
-    return lambda: await_fork(unregister)
-_hooks.register_thread = register_thread
+if {way!r} == "in":
+    class WorkerThread(_threading._WorkerThread):
+        def __init__(self, name):
+            await_fork(super().__init__, name)
+    _threading._WorkerThread = WorkerThread
+else:
+    class functools:
+        def partial(take_off, *args):  # what a worker calls on its way out
+            return lambda: await_fork(take_off, *args)
+    _threading.functools = functools
 pool = AsyncTaskPool(1, idle_timeout=0)
 pool.submit(int)
 assert here.wait(20)

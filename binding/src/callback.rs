@@ -37,7 +37,7 @@ use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, ffi, intern};
 
 use crate::gate::OnTheWay;
-use crate::runner;
+use crate::thread;
 
 type Call = unsafe extern "C-unwind" fn(
     *mut ffi::PyObject,
@@ -89,8 +89,19 @@ pub(crate) fn call_method<'py, A>(
 where
     A: IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
 {
-    let args = args.into_pyobject(target.py()).map_err(Into::into)?;
-    call(&target.getattr(name)?, &args, None)
+    call_with(&target.getattr(name)?, args)
+}
+
+/// `callback(*args)`.
+pub(crate) fn call_with<'py, A>(
+    callback: &Bound<'py, PyAny>,
+    args: A,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    A: IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
+{
+    let args = args.into_pyobject(callback.py()).map_err(Into::into)?;
+    call(callback, &args, None)
 }
 
 /// Hands an exception that has nobody to go to over to `sys.unraisablehook`.
@@ -430,7 +441,7 @@ fn fresh_context(py: Python<'_>) -> PyResult<Kept> {
 /// Keeps a context that has been left, if it is as good as new. Only on a worker, which will
 /// [let go](drop_spare) of it in the end.
 fn keep_spare(py: Python<'_>, context: Kept) {
-    if is_last(context.bind(py)) && is_empty(context.bind(py)) && runner::is_worker() {
+    if is_last(context.bind(py)) && is_empty(context.bind(py)) && thread::is_worker() {
         drop_spare(py);
         SPARE.set(context.into_ptr());
     }

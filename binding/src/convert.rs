@@ -1,12 +1,14 @@
-//! Durations, in and out: seconds as `float`, or `timedelta`, to integer nanoseconds.
+//! Arguments, in and out: durations above all, from seconds as `float` or `timedelta` to integer nanoseconds.
 //!
 //! Owned by nobody. Every refusal names the argument and the value.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use pyo3::exceptions::{PyException, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDelta, PyDeltaAccess, PyFloat, PyInt, PyString};
+use pyo3::types::{
+    PyBool, PyDateTime, PyDelta, PyDeltaAccess, PyFloat, PyInt, PyString, PyTzInfoAccess,
+};
 use pyo3::{Borrowed, intern};
 
 /// Longer than any program waits, and far from the end of 64-bit nanoseconds.
@@ -80,6 +82,20 @@ pub(crate) fn deadline(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<In
     Ok(timeout
         .transpose()?
         .and_then(|timeout| Instant::now().checked_add(timeout)))
+}
+
+/// The time of the wall clock that an aware datetime names; before 1970 it is 1970.
+pub(crate) fn wall_time(argument: &str, instant: &Bound<'_, PyDateTime>) -> PyResult<SystemTime> {
+    if instant.get_tzinfo().is_none() {
+        return Err(PyValueError::new_err(format!(
+            "{argument} must be an aware datetime, and this one has no time zone: {}",
+            repr(instant)
+        )));
+    }
+    // A datetime has microseconds, which a float of seconds is exact enough for.
+    let seconds: f64 = instant.call_method0("timestamp")?.extract()?;
+    let since_1970 = Duration::try_from_secs_f64((seconds * 1e6).round() / 1e6).unwrap_or_default();
+    Ok(SystemTime::UNIX_EPOCH + since_1970)
 }
 
 /// A timeout in seconds, for the package's Python files.

@@ -16,8 +16,9 @@ use crate::callback;
 use crate::convert::{self, Least};
 use crate::hooks::Hooks;
 use crate::pool::{Ended, Extra, PoolBase, checked_delayed};
+use crate::signals::interrupted;
+use crate::task::TaskBase;
 use crate::task::job;
-use crate::task::{TaskBase, interrupted};
 
 struct Default {
     pool: Py<PoolBase>,

@@ -17,17 +17,16 @@ use std::time::{Duration, Instant};
 
 use asynctask::engine::Engine;
 use asynctask::error::Error;
-use asynctask::fork::Birth;
 use asynctask::sync::{Mutex, lock, try_lock};
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::callback;
 use crate::errors::{PoolShutdown, exception};
-use crate::gate;
 use crate::hooks::Hooks;
+use crate::signals::interrupted;
+use crate::task::TaskBase;
 use crate::task::job::PyJob;
-use crate::task::{TaskBase, interrupted};
 use crate::unseen;
 
 /// Every engine that has not been dropped. A leaf lock.
@@ -189,6 +188,12 @@ fn engines() -> Vec<Arc<Engine<PyJob>>> {
         .collect()
 }
 
+/// Every engine, those of this process's parent included. For a forked child: it takes no lock that may
+/// have been held in the parent at the fork.
+pub(crate) fn try_all_engines() -> Option<Vec<Arc<Engine<PyJob>>>> {
+    try_lock(&ENGINES).map(|engines| engines.iter().filter_map(Weak::upgrade).collect())
+}
+
 /// Step 1.
 #[pyfunction]
 pub(crate) fn _drain_at_exit(py: Python<'_>) -> PyResult<()> {
@@ -223,39 +228,4 @@ pub(crate) fn _stop_at_exit(py: Python<'_>) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn _log_alive(py: Python<'_>) -> PyResult<()> {
     unseen::log_alive(py)
-}
-
-/// The fork whose child has heard of the series that it has lost.
-static TOLD: Mutex<Option<Birth>> = Mutex::new(None);
-
-/// Called in a forked child, by `os.register_at_fork`; a fork that Python does not know of is noticed by
-/// [`gate`] alone. Gives the number of the parent's series that are cancelled here.
-#[pyfunction]
-pub(crate) fn _after_fork_in_child() -> u64 {
-    gate::after_fork_in_child();
-    series_of_parent()
-}
-
-/// Called at the first use of an inherited pool: says that series were lost, if no hook could.
-pub(crate) fn tell_of_series(py: Python<'_>) {
-    let lost = series_of_parent();
-    if lost > 0 {
-        Hooks::log_inherited(py, lost);
-    }
-}
-
-/// How many series of its parent's this process has lost; asked a second time, 0. Takes no lock that
-/// may have been held in the parent at the fork.
-fn series_of_parent() -> u64 {
-    let Some(mut told) = try_lock(&TOLD) else {
-        return 0;
-    };
-    if told.replace(Birth::now()) == Some(Birth::now()) {
-        return 0;
-    }
-    let Some(engines) = try_lock(&ENGINES) else {
-        return 0;
-    };
-    let engines: Vec<_> = engines.iter().filter_map(Weak::upgrade).collect();
-    engines.iter().map(|engine| engine.series_of_parent()).sum()
 }

@@ -11,30 +11,25 @@
 //! is on its way in until it is on `threading`'s list, and on its way out from the moment when it
 //! is taken off that until its state has ended.
 //!
+//! # Protocol
+//!
 //! 1. A worker that is about to come or go says so, and looks whether a fork is going on. If so, it
 //!    takes back what it said, and waits, detached.
 //! 2. Whoever is about to fork says so, and waits, detached, until no other thread is on its way, and
-//!    until the main thread is in no call of CPython's list; see [`nudge`].
+//!    until the main thread is in no call of CPython's list; see [`crate::nudge`].
 //! 3. In the parent he takes that back; in the child, which has no other threads, all counts are 0.
 //!
-//! A program that has Python inside, such as uWSGI, may fork without Python's knowing. Then steps 2 and
-//! 3 are left out but for the child's, which the C library calls: that a fork has happened must be known
-//! in the child whoever has forked. It also tells [`nudge`] of every fork, before and after.
-//!
-//! Of two that come at once, at least one sees the other: hence `SeqCst`. Nobody is woken here: the
+//! Steps 2 and 3 are called from [`crate::fork`]. Of two that come at once, at least one sees the other: hence `SeqCst`. Nobody is woken here: the
 //! waits are of microseconds, at a fork, and a lock would have to be repaired in the child.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use asynctask::fork::{self, Birth};
+use asynctask::fork::Birth;
 use asynctask::sync::Parker;
 use pyo3::prelude::*;
-
-use crate::nudge;
-use crate::unseen;
 
 static ON_THE_WAY: AtomicUsize = AtomicUsize::new(0);
 static FORKING: AtomicUsize = AtomicUsize::new(0);
@@ -51,7 +46,7 @@ const PAUSE: Duration = Duration::from_micros(50);
 /// The longest that a fork waits for workers, and a worker for forks. Neither need end by itself:
 /// attaching does not once the interpreter goes away, and what users do at the end of a
 /// `threading.local`, or in hooks of their own at a fork, may wait for the other side.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The calling thread is on its way in or out, and other threads' forks wait for it.
 #[must_use]
@@ -98,23 +93,14 @@ impl Drop for OnTheWay {
     }
 }
 
-/// Step 2.
-#[pyfunction]
-pub(crate) fn _before_fork(py: Python<'_>) {
+/// Step 2, said: from here on whoever is about to come or go waits.
+pub(crate) fn begin_fork() {
     FORKING.fetch_add(1, Ordering::SeqCst);
-    let own = OWN.get();
-    let must_wait = || ON_THE_WAY.load(Ordering::SeqCst) > own || nudge::is_away();
-    if must_wait() {
-        py.detach(|| {
-            let end = Instant::now() + PATIENCE;
-            while must_wait() && Instant::now() < end {
-                pause();
-            }
-        });
-    }
-    if !WATCHED.load(Ordering::Relaxed) {
-        nudge::before_fork();
-    }
+}
+
+/// Whether a fork must wait: another thread is on its way.
+pub(crate) fn is_any_on_the_way() -> bool {
+    ON_THE_WAY.load(Ordering::SeqCst) > OWN.get()
 }
 
 /// Whether someone is between steps 2 and 3.
@@ -123,69 +109,18 @@ pub(crate) fn is_forking() -> bool {
 }
 
 /// Step 3, in the parent.
-#[pyfunction]
-pub(crate) fn _after_fork_in_parent() {
+pub(crate) fn end_fork() {
     FORKING.fetch_sub(1, Ordering::SeqCst);
-    if !WATCHED.load(Ordering::Relaxed) {
-        nudge::after_fork_in_parent();
-    }
 }
 
-/// The C library calls us at every fork; see [`watch_forks`].
-static WATCHED: AtomicBool = AtomicBool::new(false);
-
-/// Has every fork of this process noticed in its child. Called at import; a second one finds it done.
-pub(crate) fn watch_forks() {
-    if WATCHED.load(Ordering::Relaxed) {
-        return;
-    }
-    #[cfg(unix)]
-    {
-        use std::ffi::c_int;
-
-        extern "C" fn before() {
-            nudge::before_fork();
-        }
-
-        extern "C" fn in_parent() {
-            nudge::after_fork_in_parent();
-        }
-
-        unsafe extern "C" {
-            // POSIX.
-            fn pthread_atfork(
-                prepare: Option<extern "C" fn()>,
-                parent: Option<extern "C" fn()>,
-                child: Option<extern "C" fn()>,
-            ) -> c_int;
-        }
-        // SAFETY:
-        // 1. The signature is that of POSIX, on every unix.
-        // 2. `in_child` does what is allowed between a fork and an exec: it stores a few atomics.
-        //    The others run in the parent, and never attach.
-        // 3. All of them stay where they are: CPython never unloads an extension module.
-        let refused = unsafe { pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } != 0;
-        // Without memory for it, forks that Python knows of are still noticed.
-        WATCHED.store(!refused, Ordering::Relaxed);
-    }
-}
-
-/// Step 3, in the child, by `os.register_at_fork`, if the C library has not done it.
+/// Step 3, in the child.
 pub(crate) fn after_fork_in_child() {
-    if !WATCHED.load(Ordering::Relaxed) {
-        in_child();
-    }
-}
-
-extern "C" fn in_child() {
-    fork::after_fork_in_child();
     ON_THE_WAY.store(0, Ordering::SeqCst);
     OWN.set(0);
     FORKING.store(0, Ordering::SeqCst);
-    nudge::after_fork_in_child();
-    unseen::after_fork_in_child();
 }
 
+/// Waits for a moment; the caller looks again afterwards.
 pub(crate) fn pause() {
     Parker::new().park(Instant::now().checked_add(PAUSE));
 }

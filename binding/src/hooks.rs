@@ -1,22 +1,74 @@
-//! What the binding asks of the package's Python files: the two public classes, logging, and the
-//! registration of worker threads.
+//! What the binding asks of Python's side: the package's two public classes, its functions, and what it
+//! has of the standard library.
 //!
-//! Set once, when the package is imported; never changed. It calls Python, so never under a lock.
+//! Owned by the process. All of it is found once, by name, when the package is imported, so that a name
+//! that is missing fails there; it never changes afterwards. Hooks call Python, so never under a lock.
 
 use std::time::Instant;
 
 use asynctask::pool::is_any_worker;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyImportError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDelta, PyDict, PyList, PyMapping, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
 use crate::callback::{self, Kept};
-use crate::gate;
-use crate::pool::PoolBase;
-use crate::task::TaskBase;
-use crate::{errors, unseen};
+
+/// Declares the package's functions, each of which is found under its name.
+macro_rules! functions {
+    ($($name:ident,)*) => {
+        /// The package's functions. What each is for, its caller below says.
+        struct Functions {
+            $($name: Py<PyAny>,)*
+        }
+
+        impl Functions {
+            fn find(module: &Bound<'_, PyAny>) -> PyResult<Self> {
+                Ok(Self { $($name: find(module, stringify!($name))?,)* })
+            }
+        }
+    };
+}
+
+functions! {
+    cooperative_gevent,
+    end_child,
+    forget_async_library,
+    has_other_threads,
+    is_coroutine_function,
+    is_on_loop,
+    is_plain_class,
+    log_blocked_loop,
+    log_callback,
+    log_inherited,
+    log_initializer,
+    log_lent,
+    log_run,
+    log_stalled,
+    log_unseen,
+    new_waiters,
+    on_executor,
+    on_loop,
+    register_thread,
+    runs_on_loops,
+    safe_point,
+    stalled_loops,
+    trace_thread,
+}
+
+fn find(module: &Bound<'_, PyAny>, name: &str) -> PyResult<Py<PyAny>> {
+    module.getattr(name).map(Bound::unbind).map_err(|error| {
+        let py = module.py();
+        let shown = module.getattr(intern!(py, "__name__"));
+        let shown = shown.map_or_else(|_| module.to_string(), |name| name.to_string());
+        let missing = PyImportError::new_err(format!(
+            "{shown} has no '{name}', which asynctask's native module needs"
+        ));
+        missing.set_cause(py, Some(error));
+        missing
+    })
+}
 
 pub(crate) struct Hooks {
     /// `AsyncTask`, of which every handle is an instance.
@@ -25,68 +77,53 @@ pub(crate) struct Hooks {
     pub(crate) pool_class: Py<PyType>,
     /// `threading.Condition`.
     pub(crate) condition_class: Py<PyAny>,
-    functions: Py<PyAny>,
-    /// One of them, which workers call all the time.
-    safe_point: Py<PyAny>,
     /// `functools.partial` and `types.MethodType`.
     pub(crate) partial_class: Py<PyAny>,
     pub(crate) method_class: Py<PyAny>,
     /// `gc.get_objects` and `gc.unfreeze`.
     pub(crate) get_objects: Py<PyAny>,
     pub(crate) unfreeze: Py<PyAny>,
+    /// `sys._getframe`.
+    pub(crate) get_frame: Py<PyAny>,
     /// `sys.modules`.
     modules: Py<PyDict>,
+    functions: Functions,
 }
 
 static HOOKS: PyOnceLock<Hooks> = PyOnceLock::new();
 
-/// Called by the package when it is imported. `functions` is a module with those
-/// called below.
-#[pyfunction]
-pub(crate) fn _install(
-    task_class: Bound<'_, PyType>,
-    pool_class: Bound<'_, PyType>,
-    condition_class: Bound<'_, PyAny>,
-    functions: Bound<'_, PyAny>,
-) -> PyResult<()> {
-    let py = functions.py();
-    // What `new_task` relies on.
-    if !task_class.is_subclass_of::<TaskBase>()? || !pool_class.is_subclass_of::<PoolBase>()? {
-        return Err(PyTypeError::new_err(
-            "the classes must be subclasses of TaskBase and PoolBase",
-        ));
-    }
-    // What pyo3 would import when it is first needed is imported now: a child that is forked while
-    // another thread imports a module waits for that module for ever, and a finalizer that runs at the
-    // end of the program can import nothing.
-    PyDelta::new(py, 0, 0, 0, false)?;
-    let _ = task_class.cast::<PyMapping>();
-    errors::resolve(py);
-    let hooks = Hooks {
-        task_class: task_class.unbind(),
-        pool_class: pool_class.unbind(),
-        condition_class: condition_class.unbind(),
-        safe_point: functions.getattr("safe_point")?.unbind(),
-        functions: functions.unbind(),
-        partial_class: py.import("functools")?.getattr("partial")?.unbind(),
-        method_class: py.import("types")?.getattr("MethodType")?.unbind(),
-        get_objects: py.import("gc")?.getattr("get_objects")?.unbind(),
-        unfreeze: py.import("gc")?.getattr("unfreeze")?.unbind(),
-        modules: py
-            .import("sys")?
-            .getattr("modules")?
-            .cast_into::<PyDict>()?
-            .unbind(),
-    };
-    gate::watch_forks();
-    // A second import finds the first one's classes, as everybody else does.
-    if HOOKS.set(py, hooks).is_ok() {
-        unseen::install(py);
-    }
-    Ok(())
-}
-
 impl Hooks {
+    /// Finds everything; `functions` is a module with the package's functions.
+    pub(crate) fn find(
+        task_class: Bound<'_, PyType>,
+        pool_class: Bound<'_, PyType>,
+        condition_class: Bound<'_, PyAny>,
+        functions: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        let py = functions.py();
+        let of_module = |module: &str, name| find(py.import(module)?.as_any(), name);
+        Ok(Self {
+            task_class: task_class.unbind(),
+            pool_class: pool_class.unbind(),
+            condition_class: condition_class.unbind(),
+            partial_class: of_module("functools", "partial")?,
+            method_class: of_module("types", "MethodType")?,
+            get_objects: of_module("gc", "get_objects")?,
+            unfreeze: of_module("gc", "unfreeze")?,
+            get_frame: of_module("sys", "_getframe")?,
+            modules: of_module("sys", "modules")?
+                .into_bound(py)
+                .cast_into::<PyDict>()?
+                .unbind(),
+            functions: Functions::find(functions)?,
+        })
+    }
+
+    /// Has these used by everybody. `false`: there are some already, and they stay.
+    pub(crate) fn install(self, py: Python<'_>) -> bool {
+        HOOKS.set(py, self).is_ok()
+    }
+
     pub(crate) fn get(py: Python<'_>) -> PyResult<&Self> {
         HOOKS
             .get(py)
@@ -96,12 +133,8 @@ impl Hooks {
     /// Tells Python's `threading` about the calling worker. What it gives takes that back when it is
     /// called; `None`: Python has failed.
     pub(crate) fn register_thread<'py>(py: Python<'py>, name: &str) -> Option<Bound<'py, PyAny>> {
-        let unregister = Self::tell(py, "register_thread", |module, method| {
-            callback::call_method(module, method, (name,))
-        });
-        Self::tell(py, "trace_thread", |module, method| {
-            callback::call_method(module, method, ())
-        });
+        let unregister = Self::tell(py, |it| &it.register_thread, (name,));
+        Self::tell(py, |it| &it.trace_thread, ());
         unregister
     }
 
@@ -118,8 +151,7 @@ impl Hooks {
 
     /// Runs a bytecode.
     pub(crate) fn safe_point(py: Python<'_>) {
-        let called = Self::get(py)
-            .and_then(|hooks| callback::call(hooks.safe_point.bind(py), &PyTuple::empty(py), None));
+        let called = Self::ask(py, |it| &it.safe_point, ());
         if let Err(error) = called {
             // Somebody else's: a trace function's, or an exception that was set for this thread.
             callback::unraisable(py, error, None);
@@ -128,15 +160,12 @@ impl Hooks {
 
     /// A pool has lent more workers than anybody should need.
     pub(crate) fn log_lent(py: Python<'_>, pool: &str, lent: usize) {
-        Self::tell(py, "log_lent", |module, method| {
-            callback::call_method(module, method, (pool, lent))
-        });
+        Self::tell(py, |it| &it.log_lent, (pool, lent));
     }
 
     /// Something that has callbacks run by `executor`.
     pub(crate) fn on_executor(py: Python<'_>, executor: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let functions = Self::ask(py)?;
-        Ok(callback::call_method(functions, intern!(py, "on_executor"), (executor,))?.unbind())
+        Ok(Self::ask(py, |it| &it.on_executor, (executor,))?.unbind())
     }
 
     /// Something that has coroutine functions run on `event_loop`, or on the running loop.
@@ -144,8 +173,7 @@ impl Hooks {
         py: Python<'_>,
         event_loop: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let functions = Self::ask(py)?;
-        Ok(callback::call_method(functions, intern!(py, "on_loop"), (event_loop,))?.unbind())
+        Ok(Self::ask(py, |it| &it.on_loop, (event_loop,))?.unbind())
     }
 
     /// The package's functions for gevent, if this thread must not simply block. A program without
@@ -158,7 +186,7 @@ impl Hooks {
         if !modules.contains(intern!(py, "gevent.monkey"))? {
             return Ok(None);
         }
-        let gevent = callback::call_method(Self::ask(py)?, intern!(py, "cooperative_gevent"), ())?;
+        let gevent = Self::ask(py, |it| &it.cooperative_gevent, ())?;
         Ok((!gevent.is_none()).then_some(gevent))
     }
 
@@ -184,18 +212,18 @@ impl Hooks {
 
     /// Whether an event loop runs on this thread.
     pub(crate) fn is_on_loop(py: Python<'_>) -> PyResult<bool> {
-        callback::call_method(Self::ask(py)?, intern!(py, "is_on_loop"), ())?.extract()
+        Self::ask(py, |it| &it.is_on_loop, ())?.extract()
     }
 
     /// The numbers of the loops whose coroutines cannot get on: those that do not run and, if this
     /// thread `blocks`, the one that runs here.
     pub(crate) fn stalled_loops(py: Python<'_>, blocks: bool) -> PyResult<Vec<u64>> {
-        callback::call_method(Self::ask(py)?, intern!(py, "stalled_loops"), (blocks,))?.extract()
+        Self::ask(py, |it| &it.stalled_loops, (blocks,))?.extract()
     }
 
     /// Every task that is on a loop.
     pub(crate) fn runs_on_loops(py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
-        callback::call_method(Self::ask(py)?, intern!(py, "runs_on_loops"), ())?.extract()
+        Self::ask(py, |it| &it.runs_on_loops, ())?.extract()
     }
 
     /// Takes out of a poster's context which kind of loop the poster runs under: that does not go for
@@ -209,109 +237,93 @@ impl Hooks {
         {
             return Ok(());
         }
-        let name = intern!(py, "forget_async_library");
-        callback::call_method(Self::ask(py)?, name, (context, is_loop)).map(drop)
+        Self::ask(py, |it| &it.forget_async_library, (context, is_loop)).map(drop)
     }
 
     /// A list for a task's `_waiters`.
     pub(crate) fn new_waiters(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
-        let waiters = callback::call_method(Self::ask(py)?, intern!(py, "new_waiters"), ())?;
+        let waiters = Self::ask(py, |it| &it.new_waiters, ())?;
         Ok(waiters.cast_into()?)
     }
 
     /// Whether calling it gives a coroutine.
     pub(crate) fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = callback.py();
-        let functions = Self::ask(py)?;
-        let name = intern!(py, "is_coroutine_function");
-        callback::call_method(functions, name, (callback,))?.extract()
+        Self::ask(py, |it| &it.is_coroutine_function, (callback,))?.extract()
     }
 
     /// Whether instances of a class give no coroutine, but for those that have an attribute of their
     /// own that says so.
     pub(crate) fn is_plain_class(class: &Bound<'_, PyType>) -> PyResult<bool> {
         let py = class.py();
-        let name = intern!(py, "is_plain_class");
-        callback::call_method(Self::ask(py)?, name, (class,))?.extract()
+        Self::ask(py, |it| &it.is_plain_class, (class,))?.extract()
     }
 
     /// Whether there are threads besides the calling one.
     pub(crate) fn has_other_threads(py: Python<'_>) -> PyResult<bool> {
-        let name = intern!(py, "has_other_threads");
-        callback::call_method(Self::ask(py)?, name, ())?.extract()
-    }
-
-    fn ask(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-        Ok(Self::get(py)?.functions.bind(py))
+        Self::ask(py, |it| &it.has_other_threads, ())?.extract()
     }
 
     /// Ends this process, a child forked in a callback that `error` is the failure of.
     pub(crate) fn end_child(py: Python<'_>, error: Option<&PyErr>) -> ! {
         let error = error.map(|error| error.value(py));
-        Self::tell(py, "end_child", |module, method| {
-            callback::call_method(module, method, (error,))
-        });
+        Self::tell(py, |it| &it.end_child, (error,));
         // It does not return, unless there is something wrong with Python's own files.
         std::process::abort()
     }
 
     /// Nobody looked at a failure while its handle lived.
     pub(crate) fn log_unseen(py: Python<'_>, name: &str, error: &Bound<'_, PyAny>) {
-        Self::tell(py, "log_unseen", |module, method| {
-            callback::call_method(module, method, (name, error))
-        });
+        Self::tell(py, |it| &it.log_unseen, (name, error));
     }
 
     /// A run of a series failed.
     pub(crate) fn log_run(py: Python<'_>, name: &str, error: &Bound<'_, PyAny>) {
-        Self::tell(py, "log_run", |module, method| {
-            callback::call_method(module, method, (name, error))
-        });
+        Self::tell(py, |it| &it.log_run, (name, error));
     }
 
     /// A done-callback failed.
     pub(crate) fn log_callback(py: Python<'_>, task: &Bound<'_, PyAny>, error: &PyErr) {
-        Self::tell(py, "log_callback", |module, method| {
-            callback::call_method(module, method, (task, error.value(py)))
-        });
+        Self::tell(py, |it| &it.log_callback, (task, error.value(py)));
     }
 
     /// So many series of the parent's are cancelled in this process, a fork of it.
     pub(crate) fn log_inherited(py: Python<'_>, count: u64) {
-        Self::tell(py, "log_inherited", |module, method| {
-            callback::call_method(module, method, (count,))
-        });
+        Self::tell(py, |it| &it.log_inherited, (count,));
     }
 
     /// A shutdown does not wait for so many coroutines.
     pub(crate) fn log_stalled(py: Python<'_>, count: usize) {
-        Self::tell(py, "log_stalled", |module, method| {
-            callback::call_method(module, method, (count,))
-        });
+        Self::tell(py, |it| &it.log_stalled, (count,));
     }
 
     /// A shutdown has kept the loop of its thread waiting.
     pub(crate) fn log_blocked_loop(py: Python<'_>) {
-        Self::tell(py, "log_blocked_loop", |module, method| {
-            callback::call_method(module, method, ())
-        });
+        Self::tell(py, |it| &it.log_blocked_loop, ());
     }
 
     /// The initializer failed.
     pub(crate) fn log_initializer(py: Python<'_>, error: &PyErr) {
-        Self::tell(py, "log_initializer", |module, method| {
-            callback::call_method(module, method, (error.value(py),))
-        });
+        Self::tell(py, |it| &it.log_initializer, (error.value(py),));
     }
 
-    /// Calls one of the functions above; a failure has nobody to go to but `sys.unraisablehook`.
+    /// Calls one of the package's functions.
+    fn ask<'py>(
+        py: Python<'py>,
+        function: impl FnOnce(&Functions) -> &Py<PyAny>,
+        args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let functions = &Self::get(py)?.functions;
+        callback::call_with(function(functions).bind(py), args)
+    }
+
+    /// The same; a failure has nobody to go to but `sys.unraisablehook`.
     fn tell<'py>(
         py: Python<'py>,
-        method: &'static str,
-        call: impl FnOnce(&Bound<'py, PyAny>, &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>>,
+        function: impl FnOnce(&Functions) -> &Py<PyAny>,
+        args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
     ) -> Option<Bound<'py, PyAny>> {
-        Self::get(py)
-            .and_then(|hooks| call(hooks.functions.bind(py), &PyString::intern(py, method)))
+        Self::ask(py, function, args)
             .map_err(|error| callback::unraisable(py, error, None))
             .ok()
     }

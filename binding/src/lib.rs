@@ -41,15 +41,19 @@ mod deadline;
 mod default;
 mod errors;
 mod exit;
+mod fork;
 mod gate;
 mod hooks;
+mod install;
 mod nudge;
 mod options;
 mod pool;
 mod runner;
+mod signals;
 mod stack;
 mod task;
 mod testing;
+mod thread;
 mod ticks;
 mod unseen;
 
@@ -68,11 +72,11 @@ mod _asynctask {
         post_task, set_work_pool_options, sleep,
     };
     #[pymodule_export]
-    use crate::exit::{_after_fork_in_child, _drain_at_exit, _log_alive, _stop_at_exit};
+    use crate::exit::{_drain_at_exit, _log_alive, _stop_at_exit};
     #[pymodule_export]
-    use crate::gate::{_after_fork_in_parent, _before_fork};
+    use crate::fork::{_after_fork_in_child, _after_fork_in_parent, _before_fork};
     #[pymodule_export]
-    use crate::hooks::_install;
+    use crate::install::_install;
     #[pymodule_export]
     use crate::nudge::{_nudge_state, _stay_at_list};
     #[pymodule_export]

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use asynctask::series::{Every, Missed, Overlap, Timing};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDateTime, PyDict, PyTuple, PyTzInfoAccess};
+use pyo3::types::{PyDateTime, PyDict, PyTuple};
 use pyo3::{IntoPyObjectExt, PyTypeInfo, intern};
 
 use crate::convert::{self, Least};
@@ -559,23 +559,9 @@ pub(crate) fn _remake_option<'py>(
 
 fn check_until(until: &Bound<'_, PyAny>) -> PyResult<Until> {
     match until.cast::<PyDateTime>() {
-        Ok(instant) => wall_time("until", instant).map(Until::At),
+        Ok(instant) => convert::wall_time("until", instant).map(Until::At),
         Err(_) => convert::duration("until", until, Least::Positive).map(Until::After),
     }
-}
-
-/// The time of the wall clock that an aware datetime names; before 1970 it is 1970.
-pub(crate) fn wall_time(argument: &str, instant: &Bound<'_, PyDateTime>) -> PyResult<SystemTime> {
-    if instant.get_tzinfo().is_none() {
-        return Err(PyValueError::new_err(format!(
-            "{argument} must be an aware datetime, and this one has no time zone: {}",
-            convert::repr(instant)
-        )));
-    }
-    // A datetime has microseconds, which a float of seconds is exact enough for.
-    let seconds: f64 = instant.call_method0("timestamp")?.extract()?;
-    let since_1970 = Duration::try_from_secs_f64((seconds * 1e6).round() / 1e6).unwrap_or_default();
-    Ok(SystemTime::UNIX_EPOCH + since_1970)
 }
 
 fn name_of<T: PartialEq + Copy>(value: T, names: &[(&'static str, T)]) -> &'static str {

@@ -39,13 +39,15 @@ use crate::convert::{self, Flag, Least, Truth};
 use crate::deadline::Deadline;
 use crate::errors::exception;
 use crate::exit;
+use crate::fork;
 use crate::hooks::Hooks;
 use crate::nudge::Nudge;
 use crate::options::{Interval, Plan};
 use crate::runner::{self, Initializer, PyRunner, Sharing};
+use crate::signals::interrupted;
 use crate::stack;
 use crate::task::job::PyJob;
-use crate::task::{Call, Place, TaskBase, interrupted, new_task};
+use crate::task::{Call, Place, TaskBase, new_task};
 use crate::testing::ManualClock;
 
 const POLICIES: &[(&str, OnFull)] = &[
@@ -173,7 +175,7 @@ impl Contents {
         {
             return works.clone();
         }
-        exit::tell_of_series(py);
+        fork::tell_of_series(py);
         // Made outside the lock; of two that are made at once, one is thrown away unused.
         let is_shut = self.is_shut.load(Ordering::Relaxed);
         let initializer = self.initializer.as_ref();

@@ -20,7 +20,6 @@
 //! All of this is for interpreters with a GIL. [`Sharing`] says what there is without one, and every
 //! difference between the two hangs on it.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -40,6 +39,7 @@ use crate::gate::OnTheWay;
 use crate::hooks::Hooks;
 use crate::nudge::Nudge;
 use crate::task::job::PyJob;
+use crate::thread;
 use crate::unseen;
 
 /// How long a worker holds the interpreter before it offers it to others. A fifth of CPython's
@@ -283,7 +283,7 @@ impl Runner for PyRunner {
     type Job = PyJob;
 
     fn work(&self, worker: &Worker<PyJob>) {
-        IS_WORKER.set(true);
+        thread::set_worker(true);
         let birth = Birth::now();
         // `None`: the interpreter is going away. Nobody will miss this worker.
         self.attaching();
@@ -316,7 +316,7 @@ impl Runner for PyRunner {
             }
             // From here on it looks after nothing, and a failure that ends with its `threading.local`s
             // is somebody else's to log.
-            IS_WORKER.set(false);
+            thread::set_worker(false);
             unseen::log_noted(py);
             let way_out = way.insert(OnTheWay::begin_attached(py));
             Hooks::unregister_thread(unregister);
@@ -346,13 +346,4 @@ impl Runner for PyRunner {
             nudge.ask();
         }
     }
-}
-
-thread_local! {
-    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether the calling thread is a worker's; in a forked child, whether it was.
-pub(crate) fn is_worker() -> bool {
-    IS_WORKER.get()
 }

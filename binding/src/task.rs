@@ -23,7 +23,6 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::impl_::pymethods::tp_new_impl;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyGenericAlias, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyClassInitializer, PyTraverseError, PyVisit};
 
@@ -31,7 +30,9 @@ use crate::callback::{self, Kept};
 use crate::convert::{self, Least};
 use crate::errors::{InvalidStateError, exception};
 use crate::hooks::Hooks;
-use crate::task::job::{PyJob, call_done_callback, is_in_run};
+use crate::signals::interrupted;
+use crate::task::job::{PyJob, call_done_callback};
+use crate::thread::is_in_run;
 use crate::unseen::{self, Failure, Name, Waiting};
 
 pub(crate) mod job;
@@ -460,33 +461,6 @@ impl TaskBase {
             Phase::Cancelled => "CANCELLED_AND_NOTIFIED",
             Phase::Finished | Phase::Failed => "FINISHED",
         }
-    }
-}
-
-/// Whether this is the thread that Python's signal handlers run on, as far as can be told without
-/// the interpreter.
-fn is_main_thread() -> bool {
-    #[cfg(target_os = "linux")]
-    return rustix::thread::gettid() == rustix::process::getpid();
-    #[cfg(not(target_os = "linux"))]
-    true
-}
-
-/// The question that a wait asks after a signal: has a handler raised? Only the main thread ever
-/// hears yes.
-pub(crate) fn interrupted(raised: &mut Option<PyErr>) -> impl FnMut() -> bool {
-    move || {
-        if !is_main_thread() {
-            return false; // nobody raises here, so there is no need for the interpreter
-        }
-        #[expect(
-            clippy::redundant_closure_for_method_calls,
-            reason = "the method by itself is not general enough over lifetimes"
-        )]
-        // `None`: the interpreter is going away, and this thread has nothing more to hear from it.
-        let error = Python::try_attach(|py| py.check_signals());
-        *raised = error.and_then(Result::err);
-        raised.is_some()
     }
 }
 
@@ -1001,19 +975,13 @@ fn tell_waiters<'py>(task: &Bound<'py, TaskBase>, waiters: &Bound<'py, PyList>) 
 fn is_deep(py: Python<'_>) -> PyResult<bool> {
     /// Enough for the waits that may nest, with three frames each.
     const MANY: u32 = 100;
-    static GET_FRAME: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
     if !is_any_worker() {
         return Ok(false); // nothing is run here
     }
-    let get_frame = GET_FRAME.get_or_try_init(py, || {
-        let get_frame = py.import(intern!(py, "sys"))?;
-        get_frame
-            .getattr(intern!(py, "_getframe"))
-            .map(Bound::unbind)
-    })?;
+    let get_frame = Hooks::get(py)?.get_frame.bind(py);
     // It raises where the stack is less deep.
-    Ok(get_frame.call1(py, (MANY,)).is_ok())
+    Ok(get_frame.call1((MANY,)).is_ok())
 }
 
 /// A worker lent to the pool of a callback that is about to wait by way of the standard library, for

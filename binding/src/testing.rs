@@ -12,8 +12,7 @@ use pyo3::types::{PyDateTime, PyTzInfo};
 
 use crate::convert::{self, Least};
 use crate::errors::exception;
-use crate::options::wall_time;
-use crate::task::interrupted;
+use crate::signals::interrupted;
 
 /// A clock that stands still until it is told otherwise; see the package for what it promises.
 #[pyclass(frozen, module = "asynctask.testing")]
@@ -90,7 +89,7 @@ impl ManualClock {
                 convert::repr(when)
             ))
         })?;
-        self.clock.set_wall(wall_time("when", when)?);
+        self.clock.set_wall(convert::wall_time("when", when)?);
         Ok(())
     }
 

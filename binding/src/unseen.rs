@@ -32,10 +32,9 @@ use crate::callback::{self, Kept, Parcel};
 use crate::errors::exception;
 use crate::gate::OnTheWay;
 use crate::hooks::Hooks;
-use crate::runner::is_worker;
+use crate::signals::interrupted;
 use crate::stack;
-use crate::task::interrupted;
-use crate::task::job::is_in_callback;
+use crate::thread::{is_in_callback, is_worker};
 
 /// How a task is called in logs.
 pub(crate) enum Name {

@@ -4,13 +4,11 @@
 //! elsewhere, and where its result goes; when and where is the engine's to say.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use asynctask::engine::{ANYWHERE, Engine, Job, Outcome};
 use asynctask::sync::lock;
 use asynctask::task::{Phase, Task};
-use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -18,108 +16,9 @@ use pyo3::types::PyTuple;
 use crate::callback::{self, Kept, Parcel};
 use crate::errors::{BrokenPool, CancelledError};
 use crate::hooks::Hooks;
-use crate::runner;
 use crate::task::{Body, Stage, TaskBase};
+use crate::thread::{self, Running, Starting};
 use crate::unseen::Failure;
-
-thread_local! {
-    /// The task whose callback this thread is in; null outside of callbacks. Borrowed from the
-    /// frame that runs it, which outlives every use.
-    static CURRENT: Cell<*mut ffi::PyObject> = const { Cell::new(std::ptr::null_mut()) };
-    /// The other tasks whose callbacks this thread is in, or may be: one that waits for another may run
-    /// it, and another executor's `submit` can run a callback on the spot.
-    static OTHERS: RefCell<Vec<*mut ffi::PyObject>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Takes a task off that list. `false`: it is not there.
-fn take_other(task: *mut ffi::PyObject) -> bool {
-    OTHERS.with_borrow_mut(|others| {
-        let place = others.iter().rposition(|&other| other == task);
-        place.map(|place| others.remove(place)).is_some()
-    })
-}
-
-fn put_other(task: *mut ffi::PyObject) {
-    OTHERS.with_borrow_mut(|others| others.push(task));
-}
-
-/// Whether the calling thread is in the task's callback, directly or below another's.
-pub(crate) fn is_in_run(task: &Bound<'_, TaskBase>) -> bool {
-    let task = task.as_ptr();
-    // A program that has Python inside may end it when this thread has no such locals left.
-    let is_other = |others: &RefCell<Vec<_>>| others.borrow().contains(&task);
-    CURRENT.get() == task || OTHERS.try_with(is_other).unwrap_or(false)
-}
-
-/// The task whose callback the calling thread is in.
-pub(crate) fn current(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
-    let current = CURRENT.get();
-    if current.is_null() {
-        return None;
-    }
-    // SAFETY: set by `call` below to an object that the same thread keeps alive until it has set
-    // the cell back, and that is a `TaskBase`.
-    Some(unsafe { Bound::from_borrowed_ptr(py, current).cast_into_unchecked() })
-}
-
-/// Whether the calling thread is in a task's callback.
-pub(crate) fn is_in_callback() -> bool {
-    !CURRENT.get().is_null()
-}
-
-/// Marks the task as one whose callback this thread may be in, though it is not the current one.
-struct Starting(*mut ffi::PyObject);
-
-impl Starting {
-    fn enter(task: &Bound<'_, TaskBase>) -> Self {
-        put_other(task.as_ptr());
-        Self(task.as_ptr())
-    }
-}
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        take_other(self.0);
-    }
-}
-
-/// A task is current, and the one whose callback waits for it is not; taken back on drop.
-struct Running {
-    own: *mut ffi::PyObject,
-    outer: *mut ffi::PyObject,
-}
-
-impl Running {
-    fn enter(task: &Bound<'_, TaskBase>) -> Self {
-        let own = task.as_ptr();
-        let outer = CURRENT.replace(own);
-        if !outer.is_null() {
-            put_other(outer);
-        }
-        Self { own, outer }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Greenlets end in any order: who was the outer one may be over by now, and off the list. Or it
-        // is this one that ends before one that began later: then nobody is current.
-        if CURRENT.get() == self.own {
-            let goes_on = !self.outer.is_null() && take_other(self.outer);
-            CURRENT.set(if goes_on {
-                self.outer
-            } else {
-                std::ptr::null_mut()
-            });
-        } else {
-            take_other(self.own);
-            let later = CURRENT.replace(std::ptr::null_mut());
-            if !later.is_null() {
-                put_other(later);
-            }
-        }
-    }
-}
 
 /// A reference to a handle, as queue and wheel hold it. Dropped attached, like every Python object.
 pub(crate) struct PyJob(pub(crate) Parcel<TaskBase>);
@@ -182,7 +81,7 @@ impl Job for PyJob {
             })
         });
         drop(running);
-        if base.engine.is_inherited() && CURRENT.get().is_null() && runner::is_worker() {
+        if base.engine.is_inherited() && !thread::is_in_callback() && thread::is_worker() {
             // The callback has forked, and this is the child: below there is only the parent's.
             Hooks::end_child(py, result.as_ref().err());
         }
@@ -374,6 +273,12 @@ pub(crate) fn call_done_callback(task: &Bound<'_, TaskBase>, done: &Bound<'_, Py
         Ok(value) => drop(Kept::from(value)),
         Err(error) => Hooks::log_callback(py, task.as_any(), &error),
     }
+}
+
+/// The task whose callback the calling thread is in.
+pub(crate) fn current(py: Python<'_>) -> Option<Bound<'_, TaskBase>> {
+    // SAFETY: only the two methods above enter a task there, and each enters a `TaskBase`.
+    thread::current(py).map(|task| unsafe { task.cast_into_unchecked() })
 }
 
 /// The running task's wish that it give up, as an exception.
