@@ -101,8 +101,9 @@ test-canary-on:
 	RUSTFLAGS='--cfg pyo3_disable_reference_pool' $(BIN)/maturin build --quiet \
 		--interpreter $(CANARY) --target-dir target/canary --out target/canary/wheels
 	$(CANARY) -m pip install --quiet --no-deps --force-reinstall target/canary/wheels/*.whl
-	$(CANARY) -m pytest -q -m 'not slow' tests/contract $(addprefix tests/test_, $(addsuffix .py, \
-		asyncio exit_matrix fork gc group handle handoff leaks pool signals tools))
+	$(CANARY) -m pytest -q -m 'not slow' $(addprefix tests/, contract $(addsuffix .py, \
+		asyncio/test_asyncio $(addprefix life/test_, exit_matrix fork gc leaks signals) \
+		pool/test_handoff pool/test_pool tasks/test_group tasks/test_handle tools/test_tools))
 
 .PHONY: test-loom
 test-loom: ## the task and wake-up protocols under every interleaving
@@ -135,7 +136,7 @@ stress: dev ## everything at once from many threads, a minute of it; free-thread
 
 .PHONY: test-cpython
 test-cpython: dev ## CPython's own tests of its thread pool, run on ours; 3.15 has them that we want
-	$(BIN)/python tests/cpython.py
+	$(BIN)/python tests/contract/cpython.py
 
 .PHONY: lint
 lint: $(BIN)/.tools ## formatters in check mode, clippy, ruff

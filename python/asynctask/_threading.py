@@ -2,7 +2,7 @@
 
 `threading` cannot be told of a thread that it did not start, nor of what is to happen before it
 joins threads. What is used of it here is private, and unknown to the type checker: each such line
-says ``attr-defined``. `tests/test_private_parts.py` tells what a new CPython has changed.
+says ``attr-defined``. `tests/project/test_private_parts.py` tells what a new CPython has changed.
 
 - ``_register_atexit``: a call before threads are joined, as `concurrent.futures` has it; 3.9 on.
 - ``_shutdown``: the end of a forked child, as `multiprocessing` has it.

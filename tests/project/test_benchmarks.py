@@ -11,7 +11,7 @@ import pytest
 from benchmarks import harness, headlines, markdown, report, results, verdicts
 from benchmarks.harness import Case, Metric, Runner, Workload, percentile
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import asynctask
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 MODULES = sorted(
     [
         "asynctask",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from asynctask import AsyncTaskPool
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 

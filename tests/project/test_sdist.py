@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MATURIN = Path(sys.executable).with_name("maturin")
 FOLDERS = {"benches", "binding", "docs", "examples", "python", "src", "tests"}
 
@@ -36,7 +36,9 @@ def test_the_source_distribution_is_built_and_tested_by_itself(tmp_path):
     assert {path.name for path in top.iterdir() if path.is_dir()} == FOLDERS
     for folder in ("examples", "python", "tests"):
         tracked = run("git", "ls-files", folder, cwd=ROOT).split()
-        left_out = {"tests/test_benchmarks.py", "tests/test_instructions.py", "tests/test_sdist.py"}
+        left_out = {
+            f"tests/project/test_{name}.py" for name in ("benchmarks", "instructions", "sdist")
+        }
         packed = {str(path.relative_to(top)) for path in (top / folder).rglob("*.*")}
         assert packed == set(tracked) - left_out
 
@@ -51,5 +53,6 @@ def test_the_source_distribution_is_built_and_tested_by_itself(tmp_path):
     test = os.environ | {"PYTHONPATH": str(site)}
     found = run(sys.executable, "-c", "import asynctask; print(asynctask.__file__)", env=test)
     assert found.startswith(str(site))
-    tests = ["tests/contract", "tests/test_options.py", "tests/test_post.py", "tests/test_docs.py"]
+    tests = ["contract", "tasks/test_options.py", "tasks/test_post.py", "project/test_docs.py"]
+    tests = [f"tests/{name}" for name in tests]
     run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, cwd=top, env=test)

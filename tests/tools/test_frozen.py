@@ -10,7 +10,7 @@ import asynctask
 import pytest
 
 PACKAGE = Path(asynctask.__file__).parent
-SOURCES = Path(__file__).parents[1] / "src" / "py"
+SOURCES = Path(__file__).parents[2] / "binding" / "src"
 
 
 def imported_by_python():
@@ -40,7 +40,7 @@ def test_the_native_module_imports_none_of_the_package():
         pytest.skip("the sources are not here")
     named = {
         name
-        for file in SOURCES.glob("*.rs")
+        for file in SOURCES.rglob("*.rs")
         for name in re.findall(r'\.import\("([\w.]+)"\)', file.read_text(encoding="utf-8"))
     }
     assert named
