@@ -13,7 +13,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
-use crate::callback::{self, Kept};
+use crate::callback;
+use crate::kept::Kept;
 
 /// Declares the package's functions, each of which is found under its name.
 macro_rules! functions {
@@ -164,16 +165,16 @@ impl Hooks {
     }
 
     /// Something that has callbacks run by `executor`.
-    pub(crate) fn on_executor(py: Python<'_>, executor: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        Ok(Self::ask(py, |it| &it.on_executor, (executor,))?.unbind())
+    pub(crate) fn on_executor<'py>(executor: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(executor.py(), |it| &it.on_executor, (executor,))
     }
 
     /// Something that has coroutine functions run on `event_loop`, or on the running loop.
-    pub(crate) fn on_loop(
-        py: Python<'_>,
-        event_loop: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        Ok(Self::ask(py, |it| &it.on_loop, (event_loop,))?.unbind())
+    pub(crate) fn on_loop<'py>(
+        py: Python<'py>,
+        event_loop: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(py, |it| &it.on_loop, (event_loop,))
     }
 
     /// The package's functions for gevent, if this thread must not simply block. A program without

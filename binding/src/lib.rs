@@ -35,8 +35,11 @@
     reason = "the name and shape of a method that Python calls are given"
 )]
 
+mod attach;
 mod callback;
+mod context;
 mod convert;
+mod coroutine;
 mod deadline;
 mod default;
 mod errors;
@@ -45,6 +48,7 @@ mod fork;
 mod gate;
 mod hooks;
 mod install;
+mod kept;
 mod nudge;
 mod options;
 mod pool;

@@ -29,18 +29,19 @@ use asynctask::wheel::{Tier, Tiers};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{
-    PyCFunction, PyContext, PyDict, PyFunction, PyIterator, PyMapping, PyString, PyTuple, PyType,
-};
+use pyo3::types::{PyContext, PyDict, PyIterator, PyMapping, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::callback::{self, Kept, Parcel};
+use crate::callback;
+use crate::context;
 use crate::convert::{self, Flag, Least, Truth};
+use crate::coroutine::is_coroutine_function;
 use crate::deadline::Deadline;
 use crate::errors::exception;
 use crate::exit;
 use crate::fork;
 use crate::hooks::Hooks;
+use crate::kept::{Kept, SendKept, try_attach};
 use crate::nudge::Nudge;
 use crate::options::{Interval, Plan};
 use crate::runner::{self, Initializer, PyRunner, Sharing};
@@ -94,7 +95,7 @@ pub(crate) struct Contents {
     propagate_context: bool,
     /// Runs every callback of this pool, if it is not the pool itself. Empty once the collector has
     /// cleared the pool.
-    place: Option<Mutex<Option<Parcel<PyAny>>>>,
+    place: Option<Mutex<Option<SendKept<PyAny>>>>,
 }
 
 /// How a pool has ended.
@@ -252,13 +253,13 @@ impl Contents {
                 )));
             }
             return Ok(Some(Place {
-                starter: Hooks::on_executor(py, executor)?.into(),
+                starter: Hooks::on_executor(executor)?.into(),
                 event_loop: None,
             }));
         }
         if is_coroutine_function {
             let starter = Hooks::on_loop(py, event_loop)?;
-            let number = starter.bind(py).getattr(intern!(py, "number"))?;
+            let number = starter.getattr(intern!(py, "number"))?;
             return Ok(Some(Place {
                 event_loop: Some(number.extract()?),
                 starter: starter.into(),
@@ -276,7 +277,7 @@ impl Contents {
         let starter = lock(default).as_ref().map(|place| place.clone_ref(py));
         let starter = starter.ok_or_else(|| exception(Error::Shutdown))?;
         Ok(Some(Place {
-            starter: starter.into(),
+            starter: Kept::new(py, starter),
             event_loop: None,
         }))
     }
@@ -389,7 +390,7 @@ impl Contents {
         if !inherits {
             return Ok(None);
         }
-        let context = callback::capture_context(py)?;
+        let context = context::capture(py)?;
         if let Some(context) = &context {
             Hooks::forget_async_library(context.bind(py), place.is_some())?;
         }
@@ -462,52 +463,6 @@ fn with_room(
         Ok(()) => Ok(()),
         Err(error) => Err(raised.unwrap_or_else(|| exit::explain(error))),
     }
-}
-
-/// Whether calling it gives a coroutine, as far as can be told without calling it.
-fn is_coroutine_function(callback: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let py = callback.py();
-    if let Ok(function) = callback.cast_exact::<PyFunction>() {
-        return gives_coroutine(function);
-    }
-    if callback.is_exact_instance_of::<PyCFunction>() || callback.is_exact_instance_of::<PyType>() {
-        return Ok(false);
-    }
-    let (class, hooks) = (callback.get_type(), Hooks::get(py)?);
-    if class.is(&hooks.method_class) {
-        return is_coroutine_function(&callback.getattr(intern!(py, "__func__"))?);
-    }
-    let partial = hooks.partial_class.bind(py);
-    if class.is(partial) {
-        return is_coroutine_function(&callback.getattr(intern!(py, "func"))?);
-    }
-    if callback::is_known_plain_object(callback, &class)? {
-        return Ok(false);
-    }
-    let version = callback::version_of(&class);
-    let is_coroutine_function = Hooks::is_coroutine_function(callback)?;
-    if !is_coroutine_function && Hooks::is_plain_class(&class)? {
-        callback::know_plain_class(&class, version)?;
-    }
-    Ok(is_coroutine_function)
-}
-
-fn gives_coroutine(function: &Bound<'_, PyFunction>) -> PyResult<bool> {
-    /// `inspect.CO_COROUTINE`.
-    const CO_COROUTINE: u32 = 0x80;
-
-    let py = function.py();
-    let code = callback::code_of(function);
-    if !callback::is_known_plain(&code) {
-        let code = Kept::from(code.to_owned());
-        let flags: u32 = code.bind(py).getattr(intern!(py, "co_flags"))?.extract()?;
-        if flags & CO_COROUTINE != 0 {
-            return Ok(true);
-        }
-        callback::know_plain(py, code);
-    }
-    // The code is the same for ever; what is set on the function may come and go.
-    Ok(callback::may_be_marked(function)? && Hooks::is_coroutine_function(function)?)
 }
 
 #[pymethods]
@@ -626,9 +581,9 @@ impl PoolBase {
         let propagate_context = propagate_context.or("propagate_context", false)?;
         let nudge = nudge.or("nudge", true)?;
         let place = executor
-            .map(|executor| Hooks::on_executor(py, executor))
+            .map(Hooks::on_executor)
             .transpose()?
-            .map(|place| Mutex::new(Some(Parcel::from(place))));
+            .map(|place| Mutex::new(Some(SendKept::from(place))));
         let nudge = nudge.then(|| sharing.nudge(py)).flatten();
         let contents = Contents {
             first: Works::new(py, &options, initializer.as_ref(), sharing, nudge, false),
@@ -1088,7 +1043,7 @@ impl Drop for PoolBase {
         // Nobody can post any more. Tasks that are posted already run as they would have.
         // `None`: the interpreter is going away, and their workers with it. A panic here would end the
         // process: CPython is not to be unwound.
-        let _ = Python::try_attach(|py| contents.engines().for_each(|engine| engine.release(py)));
+        try_attach(|py| contents.engines().for_each(|engine| engine.release(py)));
     }
 }
 

@@ -33,10 +33,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::callback::{self, Parcel};
+use crate::attach;
+use crate::callback;
 use crate::errors::BrokenPool;
-use crate::gate::OnTheWay;
 use crate::hooks::Hooks;
+use crate::kept::{SendKept, try_attach};
 use crate::nudge::Nudge;
 use crate::task::job::PyJob;
 use crate::thread;
@@ -115,7 +116,7 @@ impl Sharing {
 const JOBS_PER_LOOK: u32 = 16;
 
 /// What a pool's initializer is; shared by the pool and its runners. Its lock is a leaf.
-pub(crate) struct Initializer(Mutex<Option<(Parcel<PyAny>, Parcel<PyTuple>)>>);
+pub(crate) struct Initializer(Mutex<Option<(SendKept<PyAny>, SendKept<PyTuple>)>>);
 
 impl Initializer {
     pub(crate) fn new(callback: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> Self {
@@ -155,7 +156,7 @@ impl Drop for Initializer {
     /// Whoever comes last, which may be a worker that has left Python for good.
     fn drop(&mut self) {
         let mut call = lock(&self.0).take();
-        if call.is_some() && Python::try_attach(|_| drop(call.take())).is_none() {
+        if call.is_some() && try_attach(|_| drop(call.take())).is_none() {
             std::mem::forget(call); // the interpreter is going away
         }
     }
@@ -285,13 +286,9 @@ impl Runner for PyRunner {
     fn work(&self, worker: &Worker<PyJob>) {
         thread::set_worker(true);
         let birth = Birth::now();
-        // `None`: the interpreter is going away. Nobody will miss this worker.
         self.attaching();
-        let mut way = Some(OnTheWay::begin());
-        let _ = Python::try_attach(|py| {
-            self.arrived();
-            let unregister = Hooks::register_thread(py, &worker.name());
-            way = None;
+        let arrived = || self.arrived();
+        attach::live(&worker.name(), arrived, |py| {
             if self.initialize(py) {
                 let pause = Parker::new();
                 let mut wakes = Wakes::default();
@@ -318,11 +315,7 @@ impl Runner for PyRunner {
             // is somebody else's to log.
             thread::set_worker(false);
             unseen::log_noted(py);
-            let way_out = way.insert(OnTheWay::begin_attached(py));
-            Hooks::unregister_thread(unregister);
-            callback::end_thread_state(py, way_out);
         });
-        drop(way); // not before the state has ended
     }
 
     fn lends_many(&self, lent: usize) {
@@ -330,7 +323,7 @@ impl Runner for PyRunner {
             return;
         };
         // `None`: the interpreter is going away, and nobody listens any more.
-        let _ = Python::try_attach(|py| Hooks::log_lent(py, engine.pool().name(), lent));
+        try_attach(|py| Hooks::log_lent(py, engine.pool().name(), lent));
     }
 
     fn finished(&self) {

@@ -4,6 +4,8 @@
 
 use pyo3::prelude::*;
 
+use crate::kept::try_attach;
+
 /// Whether this is the thread that Python's signal handlers run on, as far as can be told without
 /// the interpreter.
 fn is_main_thread() -> bool {
@@ -25,7 +27,7 @@ pub(crate) fn interrupted(raised: &mut Option<PyErr>) -> impl FnMut() -> bool {
             reason = "the method by itself is not general enough over lifetimes"
         )]
         // `None`: the interpreter is going away, and this thread has nothing more to hear from it.
-        let error = Python::try_attach(|py| py.check_signals());
+        let error = try_attach(|py| py.check_signals());
         *raised = error.and_then(Result::err);
         raised.is_some()
     }

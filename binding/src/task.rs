@@ -26,10 +26,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyGenericAlias, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyClassInitializer, PyTraverseError, PyVisit};
 
-use crate::callback::{self, Kept};
+use crate::callback;
 use crate::convert::{self, Least};
 use crate::errors::{InvalidStateError, exception};
 use crate::hooks::Hooks;
+use crate::kept::{Kept, try_attach};
 use crate::signals::interrupted;
 use crate::task::job::{PyJob, call_done_callback};
 use crate::thread::is_in_run;
@@ -373,7 +374,7 @@ impl TaskBase {
                 return Run::Over { is_cancelled };
             }
             if let Some(remote) = &extras.remote {
-                return Run::There(remote.clone_ref(py).into());
+                return Run::There(remote.share(py));
             }
             let place = extras.place.as_ref();
             if place.is_some_and(|place| place.event_loop.is_some()) {
@@ -823,7 +824,7 @@ impl TaskBase {
     }
 
     /// The run that went on elsewhere has returned.
-    fn _complete(slf: &Bound<'_, Self>, value: Py<PyAny>) -> PyResult<()> {
+    fn _complete(slf: &Bound<'_, Self>, value: Bound<'_, PyAny>) -> PyResult<()> {
         Self::complete(slf, Outcome::Value(value.into()))
     }
 
@@ -950,7 +951,7 @@ impl Drop for TaskBase {
     fn drop(&mut self) {
         if self.task.view().phase() == Phase::Failed {
             // `None`: the interpreter is going away, and nobody can log any more.
-            let _ = Python::try_attach(|py| self.note_unseen(py));
+            try_attach(|py| self.note_unseen(py));
         }
     }
 }

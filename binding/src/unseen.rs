@@ -28,17 +28,17 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
-use crate::callback::{self, Kept, Parcel};
+use crate::attach;
 use crate::errors::exception;
-use crate::gate::OnTheWay;
 use crate::hooks::Hooks;
+use crate::kept::{Kept, SendKept};
 use crate::signals::interrupted;
 use crate::stack;
 use crate::thread::{is_in_callback, is_worker};
 
 /// How a task is called in logs.
 pub(crate) enum Name {
-    Given(Parcel<PyString>),
+    Given(SendKept<PyString>),
     Number(u64),
 }
 
@@ -59,7 +59,7 @@ impl Name {
 #[pyclass(frozen, module = "asynctask._asynctask")]
 pub(crate) struct Failure {
     name: Name,
-    error: Parcel<PyAny>,
+    error: SendKept<PyAny>,
     birth: Birth,
     /// Somebody has it, or will be told of it.
     is_seen: AtomicBool,
@@ -120,7 +120,7 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
 
 #[derive(Default)]
 struct State {
-    failures: Vec<Parcel<Failure>>,
+    failures: Vec<SendKept<Failure>>,
     /// A thread of step 2 will look at the list again.
     has_logger: bool,
     /// Threads of step 2 that have not ended.
@@ -244,26 +244,23 @@ const THREAD_NAME: &str = "asynctask-log";
 /// The life of a thread of step 2.
 fn run_logger() {
     let birth = Birth::now();
-    let mut way = Some(OnTheWay::begin());
-    let _ = Python::try_attach(|py| {
-        let unregister = Hooks::register_thread(py, THREAD_NAME);
-        way = None;
-        loop {
-            log_all(py);
-            if birth.is_inherited() {
-                Hooks::end_child(py, None); // a log handler has forked, and this is the child
+    attach::live(
+        THREAD_NAME,
+        || (),
+        |py| {
+            loop {
+                log_all(py);
+                if birth.is_inherited() {
+                    Hooks::end_child(py, None); // a log handler has forked, and this is the child
+                }
+                let mut state = lock(state());
+                if state.failures.is_empty() {
+                    state.has_logger = false;
+                    break;
+                }
             }
-            let mut state = lock(state());
-            if state.failures.is_empty() {
-                state.has_logger = false;
-                break;
-            }
-        }
-        let way_out = way.insert(OnTheWay::begin_attached(py));
-        Hooks::unregister_thread(unregister);
-        callback::end_thread_state(py, way_out);
-    });
-    drop(way); // not before the state has ended
+        },
+    );
     leave();
 }
 

@@ -13,15 +13,21 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::callback::{self, Kept, Parcel};
+use crate::callback;
+use crate::context;
 use crate::errors::{BrokenPool, CancelledError};
 use crate::hooks::Hooks;
+use crate::kept::{Kept, SendKept, is_last};
 use crate::task::{Body, Stage, TaskBase};
 use crate::thread::{self, Running, Starting};
 use crate::unseen::Failure;
 
 /// A reference to a handle, as queue and wheel hold it. Dropped attached, like every Python object.
-pub(crate) struct PyJob(pub(crate) Parcel<TaskBase>);
+pub(crate) struct PyJob(pub(crate) SendKept<TaskBase>);
+
+fn none(py: Python<'_>) -> Kept {
+    Kept::new(py, py.None())
+}
 
 impl PyJob {
     fn base(&self) -> &TaskBase {
@@ -70,12 +76,12 @@ impl Job for PyJob {
             std::mem::replace(&mut body.stage, Stage::Empty)
         };
         let Stage::Call(call) = stage else {
-            return Outcome::Value(py.None().into());
+            return Outcome::Value(none(py));
         };
         let running = Running::enter(self.0.bind(py));
         let result = self.own_context(py, call.context.as_ref()).and_then(|own| {
             let context = own.as_ref().or(call.context.as_ref());
-            callback::in_context(py, context, || {
+            context::enter(py, context, || {
                 let kwargs = call.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
                 callback::call(call.callback.bind(py), call.args.bind(py), kwargs)
             })
@@ -107,12 +113,12 @@ impl Job for PyJob {
     }
 
     fn value_of_no_run(&self, py: Python<'_>) -> Kept {
-        py.None().into()
+        none(py)
     }
 
     fn run_failed(&self, py: Python<'_>, failure: PyErr) {
         let name = self.base().shown_name(py);
-        let error = Kept::from(failure.into_value(py));
+        let error = Kept::new(py, failure.into_value(py));
         Hooks::log_run(py, &name, error.bind(py).as_any());
     }
 
@@ -133,7 +139,7 @@ impl Job for PyJob {
                     }
                     failure
                 };
-                Stage::Error(error.into_value(py).into_any().into(), failure)
+                Stage::Error(Kept::new(py, error.into_value(py).into_any()), failure)
             }
         };
         let old = std::mem::replace(&mut lock(&base.body).stage, stage);
@@ -147,7 +153,7 @@ impl Job for PyJob {
         }
         // Without a GIL the last reference to an object is not the end of it, if its thread is another
         // one: that comes when that thread runs Python code again, which may be never.
-        if base.task.view().phase() == Phase::Failed && callback::is_last(self.0.bind(py)) {
+        if base.task.view().phase() == Phase::Failed && is_last(self.0.bind(py)) {
             base.note_unseen(py);
         }
     }
@@ -183,7 +189,7 @@ impl PyJob {
     fn own_context(&self, py: Python<'_>, context: Option<&Kept>) -> PyResult<Option<Kept>> {
         context
             .filter(|_| self.base().copies_context)
-            .map(|context| callback::copy_context(py, context))
+            .map(|context| context::copy(py, context))
             .transpose()
     }
 
@@ -193,10 +199,10 @@ impl PyJob {
         let starter = {
             let body = lock(&self.base().body);
             let place = body.extras.as_ref().and_then(|it| it.place.as_ref());
-            place.map(|place| Kept::from(place.starter.clone_ref(py)))
+            place.map(|place| place.starter.share(py))
         };
         let Some(starter) = starter else {
-            return Outcome::Value(py.None().into());
+            return Outcome::Value(none(py));
         };
         let start = || {
             let mut once = None;
@@ -214,7 +220,7 @@ impl PyJob {
                     call.callback.clone_ref(py),
                     call.args.clone_ref(py),
                     call.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
-                    call.context.as_ref().map(|context| context.clone_ref(py)),
+                    call.context.as_ref().map(|context| context.share(py)),
                 );
                 if !self.base().task.view().is_series() {
                     // Whatever a coroutine function holds, its loop for one, is not the handle's.
@@ -223,7 +229,6 @@ impl PyJob {
                 call
             };
             drop(once);
-            let context = context.map(Kept::from);
             let context = self.own_context(py, context.as_ref())?.or(context);
             let args = (
                 task,
@@ -243,7 +248,7 @@ impl PyJob {
         };
         match start() {
             Ok(true) => Outcome::Elsewhere,
-            Ok(false) => Outcome::Value(py.None().into()),
+            Ok(false) => Outcome::Value(none(py)),
             // If it was started after all, it has been, or will be, ended from there.
             Err(_) if !self.base().take_away() => Outcome::Elsewhere,
             Err(error) if self.is_gone(py, &starter, &error) => Outcome::Gone(error),

@@ -1,0 +1,31 @@
+//! How a thread of ours comes to Python, and how it leaves for good.
+//!
+//! Owned by the thread. Workers and the thread that logs failures live this way; what they do meanwhile
+//! is theirs.
+
+use pyo3::prelude::*;
+
+use crate::callback;
+use crate::context;
+use crate::gate::OnTheWay;
+use crate::hooks::Hooks;
+use crate::kept::try_attach;
+
+/// Has the calling thread attach for the first time, calls `arrived`, has `threading` know the thread as
+/// `name`, and lives its `life`. Afterwards all that Python has of the thread is gone. If the interpreter
+/// is going away, nothing is called.
+pub(crate) fn live(name: &str, arrived: impl FnOnce(), life: impl FnOnce(Python<'_>)) {
+    let mut way = Some(OnTheWay::begin());
+    try_attach(|py| {
+        arrived();
+        let unregister = Hooks::register_thread(py, name);
+        drop(way.take());
+        life(py);
+        way = Some(OnTheWay::begin_attached(py));
+        Hooks::unregister_thread(unregister);
+        context::drop_spare(py);
+        // SAFETY: `try_attach` has attached this thread, which was not.
+        unsafe { callback::end_thread_state(py) };
+    });
+    drop(way); // not before the state has ended
+}
