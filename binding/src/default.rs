@@ -15,7 +15,8 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::callback;
 use crate::convert::{self, Least};
 use crate::hooks::Hooks;
-use crate::pool::{Ended, Extra, PoolBase, checked_delayed};
+use crate::pool::arguments::checked_delayed;
+use crate::pool::{Ended, PoolBase};
 use crate::signals::interrupted;
 use crate::task::TaskBase;
 use crate::task::job;
@@ -121,15 +122,9 @@ pub(crate) fn post_task<'py>(
     r#loop: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, TaskBase>> {
     let pool = default_pool(callback.py())?;
-    let extra = Extra {
-        args,
-        kwargs,
-        name,
-        context,
-        executor,
-        event_loop: r#loop,
-    };
-    pool.get().contents()?.post(callback, options, &extra)
+    pool.get().post_task(
+        callback, options, args, kwargs, name, context, executor, r#loop,
+    )
 }
 
 /// Give the default pool, making it if need be.
