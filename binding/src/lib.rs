@@ -86,7 +86,7 @@ mod _asynctask {
     #[pymodule_export]
     use crate::options::{_remake_option, DelayTask, IntervalTask, IntervalWithDelayTask};
     #[pymodule_export]
-    use crate::task::_lend;
+    use crate::task::wait::_lend;
     #[pymodule_export]
     use crate::testing::ManualClock;
 
