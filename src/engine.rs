@@ -67,7 +67,7 @@ use self::registry::Registry;
 use self::state::{is_husk, key_of};
 use crate::clock::{Moment, Monotonic, Nanos, Settle};
 use crate::error::Error;
-use crate::fork::Birth;
+use crate::fork::ForkGeneration;
 use crate::pool::{Pool, Refused, Runner, lend_while_waiting};
 use crate::series::Lost;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
@@ -121,7 +121,7 @@ impl<J: Job> Engine<J> {
             away: Awaited::new(RunsElsewhere::default()),
             winds_down,
             shown: Mutex::new(Lost::default()),
-            birth: Birth::now(),
+            generation: ForkGeneration::current(),
         });
         let weak: Weak<Self> = Arc::downgrade(&engine);
         engine.clock.attend(weak);
@@ -136,7 +136,7 @@ impl<J: Job> Engine<J> {
     /// How many series this process, a fork of the one that posted them, has lost with its parent's
     /// engine. They go on in the parent.
     pub fn series_of_parent(&self) -> u64 {
-        if self.birth.is_of_parent() {
+        if self.generation.is_of_parent() {
             self.series.len()
         } else {
             0

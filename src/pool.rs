@@ -123,7 +123,7 @@ use self::spin::Spin;
 use self::state::{Life, State, Summons};
 use self::turn::Turn;
 use crate::error::Error;
-use crate::fork::Birth;
+use crate::fork::ForkGeneration;
 use crate::sync::{Mutex, MutexGuard, Parker, Wake, lock};
 
 pub(crate) use self::lend::or_summon;
@@ -213,7 +213,7 @@ pub struct Pool<J> {
 }
 
 struct Shared<J> {
-    birth: Birth,
+    generation: ForkGeneration,
     state: Mutex<State<J>>,
     idle_timeout: Duration,
     queue_size: Option<usize>,
@@ -264,7 +264,7 @@ impl<J: Send + 'static> Pool<J> {
             joiners: Vec::new(),
         };
         let shared = Shared {
-            birth: Birth::now(),
+            generation: ForkGeneration::current(),
             state: Mutex::new(state),
             idle_timeout: options.idle_timeout,
             queue_size: options.queue_size,
@@ -689,7 +689,7 @@ impl<J: Send + 'static> Pool<J> {
     /// Whether the calling thread is one of this pool's workers.
     pub fn is_worker(&self) -> bool {
         // In a forked child the mark may be there, but the pool it names is not.
-        worker_of() == self.id() && !self.shared.birth.is_inherited()
+        worker_of() == self.id() && !self.shared.generation.is_inherited()
     }
 
     fn id(&self) -> usize {
@@ -794,7 +794,7 @@ impl<J: Send + 'static> Lender for Pool<J> {
     }
 
     fn is_inherited(&self) -> bool {
-        self.shared.birth.is_inherited()
+        self.shared.generation.is_inherited()
     }
 }
 

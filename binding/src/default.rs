@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use asynctask::engine::Delayed;
-use asynctask::fork::Birth;
+use asynctask::fork::ForkGeneration;
 use asynctask::sync::{Mutex, Parker, lock};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -25,7 +25,7 @@ struct Default {
     pool: Py<PoolBase>,
     /// The process in which somebody has used it, so that it can no longer be replaced there. A
     /// forked child begins with an unused one.
-    used: Option<Birth>,
+    used: Option<ForkGeneration>,
 }
 
 impl Default {
@@ -42,14 +42,14 @@ const QUEUE_SIZE: usize = 10_000;
 
 fn default_pool(py: Python<'_>) -> PyResult<Py<PoolBase>> {
     if let Some(default) = &mut *lock(&DEFAULT) {
-        default.used = Some(Birth::now());
+        default.used = Some(ForkGeneration::current());
         return Ok(default.pool.clone_ref(py));
     }
     let new = make(py, &PyDict::new(py))?;
     let mut slot = lock(&DEFAULT);
     match &mut *slot {
         Some(default) => {
-            default.used = Some(Birth::now());
+            default.used = Some(ForkGeneration::current());
             let pool = default.pool.clone_ref(py);
             drop(slot);
             drop(new);
@@ -58,7 +58,7 @@ fn default_pool(py: Python<'_>) -> PyResult<Py<PoolBase>> {
         empty @ None => {
             *empty = Some(Default {
                 pool: new.clone_ref(py),
-                used: Some(Birth::now()),
+                used: Some(ForkGeneration::current()),
             });
             Ok(new)
         }

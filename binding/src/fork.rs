@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use asynctask::fork::{self, Birth};
+use asynctask::fork::{self, ForkGeneration};
 use asynctask::sync::{Mutex, try_lock};
 use pyo3::prelude::*;
 
@@ -108,7 +108,7 @@ extern "C" fn in_child() {
 }
 
 /// The fork whose child has heard of the series that it has lost.
-static TOLD: Mutex<Option<Birth>> = Mutex::new(None);
+static TOLD: Mutex<Option<ForkGeneration>> = Mutex::new(None);
 
 /// Called at the first use of an inherited pool: says that series were lost, if no hook could.
 pub(crate) fn tell_of_series(py: Python<'_>) {
@@ -123,7 +123,7 @@ fn series_of_parent() -> u64 {
     let Some(mut told) = try_lock(&TOLD) else {
         return 0;
     };
-    if told.replace(Birth::now()) == Some(Birth::now()) {
+    if told.replace(ForkGeneration::current()) == Some(ForkGeneration::current()) {
         return 0;
     }
     let engines = exit::try_all_engines().unwrap_or_default();

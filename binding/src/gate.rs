@@ -27,7 +27,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use asynctask::fork::Birth;
+use asynctask::fork::ForkGeneration;
 use asynctask::sync::Parker;
 use pyo3::prelude::*;
 
@@ -51,7 +51,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// The calling thread is on its way in or out, and other threads' forks wait for it.
 #[must_use]
 pub(crate) struct OnTheWay {
-    birth: Birth,
+    generation: ForkGeneration,
     /// It is the thread's own.
     _not_send: PhantomData<*const ()>,
 }
@@ -77,7 +77,7 @@ impl OnTheWay {
         }
         OWN.set(OWN.get() + 1);
         Self {
-            birth: Birth::now(),
+            generation: ForkGeneration::current(),
             _not_send: PhantomData,
         }
     }
@@ -86,7 +86,7 @@ impl OnTheWay {
 impl Drop for OnTheWay {
     fn drop(&mut self) {
         // A child has begun to count anew.
-        if !self.birth.is_inherited() {
+        if !self.generation.is_inherited() {
             OWN.set(OWN.get() - 1);
             ON_THE_WAY.fetch_sub(1, Ordering::SeqCst);
         }

@@ -120,9 +120,9 @@ pub(crate) struct Nudge {
     is_queued: AtomicBool,
     /// The main thread is in [`give_way`], detached.
     is_away: AtomicBool,
-    /// When, since `birth`, the nudges so far will have been paid for.
+    /// When, since `epoch`, the nudges so far will have been paid for.
     paid_at: AtomicU64,
-    birth: Instant,
+    epoch: Instant,
     /// Where the main thread sleeps in step 2.
     main: Parker,
     /// The worker can run while the main thread stays awake.
@@ -138,7 +138,7 @@ impl Nudge {
                 is_queued: AtomicBool::new(false),
                 is_away: AtomicBool::new(false),
                 paid_at: AtomicU64::new(0),
-                birth: Instant::now(),
+                epoch: Instant::now(),
                 main: Parker::new(),
                 has_processors: std::thread::available_parallelism()
                     .is_ok_and(|processors| processors.get() > 1),
@@ -161,13 +161,13 @@ impl Nudge {
     }
 
     fn has_credit(&self) -> bool {
-        let now = nanos(self.birth.elapsed());
+        let now = nanos(self.epoch.elapsed());
         // Relaxed: an account, which orders nothing.
         self.paid_at.load(Ordering::Relaxed) < now.saturating_add(CREDIT)
     }
 
     fn charge(&self, price: Nanos) {
-        let now = nanos(self.birth.elapsed());
+        let now = nanos(self.epoch.elapsed());
         let paid_at = self.paid_at.load(Ordering::Relaxed).max(now);
         self.paid_at
             .store(paid_at.saturating_add(price), Ordering::Relaxed);

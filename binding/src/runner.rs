@@ -25,7 +25,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use asynctask::engine::{self, Engine};
-use asynctask::fork::Birth;
+use asynctask::fork::ForkGeneration;
 use asynctask::pool::{Runner, Worker};
 use asynctask::sync::{Mutex, Parker, lock};
 use asynctask::task::Wakes;
@@ -285,7 +285,7 @@ impl Runner for PyRunner {
 
     fn work(&self, worker: &Worker<PyJob>) {
         thread::set_worker(true);
-        let birth = Birth::now();
+        let generation = ForkGeneration::current();
         self.attaching();
         let arrived = || self.arrived();
         attach::live(&worker.name(), arrived, |py| {
@@ -302,7 +302,7 @@ impl Runner for PyRunner {
                     wakes = self.run_batch(py, worker, &pause);
                 }
             }
-            if birth.is_inherited() {
+            if generation.is_inherited() {
                 // Something has forked on this thread, and come back here in the child: a callback
                 // that another one waited for, or one of those that have no result.
                 Hooks::end_child(py, None);

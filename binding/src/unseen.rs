@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use asynctask::error::Error;
-use asynctask::fork::Birth;
+use asynctask::fork::ForkGeneration;
 use asynctask::sync::{Mutex, Parker, lock};
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
@@ -60,7 +60,7 @@ impl Name {
 pub(crate) struct Failure {
     name: Name,
     error: SendKept<PyAny>,
-    birth: Birth,
+    generation: ForkGeneration,
     /// Somebody has it, or will be told of it.
     is_seen: AtomicBool,
 }
@@ -74,14 +74,14 @@ impl Failure {
         let failure = Self {
             name,
             error: error.clone().into_any().into(),
-            birth: Birth::now(),
+            generation: ForkGeneration::current(),
             is_seen: AtomicBool::new(false),
         };
         Ok(Bound::new(error.py(), failure)?.into())
     }
 
     pub(crate) fn is_unseen(&self) -> bool {
-        !self.is_seen.load(Ordering::Relaxed) && !self.birth.is_inherited()
+        !self.is_seen.load(Ordering::Relaxed) && !self.generation.is_inherited()
     }
 }
 
@@ -243,14 +243,14 @@ const THREAD_NAME: &str = "asynctask-log";
 
 /// The life of a thread of step 2.
 fn run_logger() {
-    let birth = Birth::now();
+    let generation = ForkGeneration::current();
     attach::live(
         THREAD_NAME,
         || (),
         |py| {
             loop {
                 log_all(py);
-                if birth.is_inherited() {
+                if generation.is_inherited() {
                     Hooks::end_child(py, None); // a log handler has forked, and this is the child
                 }
                 let mut state = lock(state());
@@ -340,12 +340,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// The calling thread waits for a task, and may be the one to look at its failure.
-pub(crate) struct Waiting(Birth);
+pub(crate) struct Waiting(ForkGeneration);
 
 impl Waiting {
     pub(crate) fn enter() -> Self {
         WAITING.fetch_add(1, Ordering::SeqCst);
-        Self(Birth::now())
+        Self(ForkGeneration::current())
     }
 }
 

@@ -11,7 +11,7 @@ use super::elsewhere::RunsElsewhere;
 use super::options::OnFull;
 use super::registry::Registry;
 use crate::clock::{Clock, Moment, Nanos, asked};
-use crate::fork::Birth;
+use crate::fork::ForkGeneration;
 use crate::pool::Pool;
 use crate::series::Lost;
 use crate::sync::{AtomicU64, Mutex, Ordering};
@@ -98,7 +98,7 @@ pub struct Engine<J: Job> {
     pub(super) winds_down: Arc<Awaited<bool>>,
     /// What the last look at what series have lost has shown.
     pub(super) shown: Mutex<Lost>,
-    pub(super) birth: Birth,
+    pub(super) generation: ForkGeneration,
 }
 
 impl<J: Job> Engine<J> {
@@ -130,7 +130,7 @@ impl<J: Job> Engine<J> {
     /// Whether this process is a fork of the one that made the engine. Nothing else of the engine
     /// may be used then; see [`crate::fork`].
     pub fn is_inherited(&self) -> bool {
-        self.birth.is_inherited()
+        self.generation.is_inherited()
     }
 
     /// Drops what threads without a token had to leave.

@@ -302,7 +302,7 @@ impl<J: Send + 'static> Worker<J> {
 
     fn wait_and(&self, seated: &mut dyn FnMut()) -> bool {
         let shared = &self.pool.shared;
-        if shared.birth.is_inherited() {
+        if shared.generation.is_inherited() {
             return false; // this thread has forked inside a job: the pool is the parent's
         }
         let mut state = lock(&shared.state);
@@ -375,7 +375,7 @@ impl<J: Send + 'static> Worker<J> {
     /// Takes the oldest job. `None`: nothing to do now, [`wait`](Self::wait) for more.
     pub fn take(&self) -> Option<J> {
         let shared = &self.pool.shared;
-        if shared.birth.is_inherited() {
+        if shared.generation.is_inherited() {
             return None;
         }
         let mut state = lock(&shared.state);
@@ -484,7 +484,7 @@ impl<J: Send + 'static> Drop for Worker<J> {
         /// before that is left to whoever closes it for good.
         const HOPELESS: u32 = 3;
 
-        if self.pool.shared.birth.is_inherited() {
+        if self.pool.shared.generation.is_inherited() {
             return;
         }
         self.pause_if_fruitless();
