@@ -20,7 +20,7 @@ from typing import (
 )
 
 from asynctask._asynctask import _lend, _seconds
-from asynctask._executors import check_pool
+from asynctask._places import check_pool
 
 if TYPE_CHECKING:
     import asyncio

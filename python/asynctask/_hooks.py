@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from asynctask import _asynctask, _threading
-from asynctask._executors import on_executor
+from asynctask._places import on_executor
 from asynctask._threading import has_other_threads, register_thread, trace_thread
 
 if TYPE_CHECKING:

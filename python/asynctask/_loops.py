@@ -28,7 +28,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Literal
 
 from asynctask._asynctask import _lend, _seconds
-from asynctask._executors import end
+from asynctask._places import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable

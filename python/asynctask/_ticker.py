@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from asynctask._asynctask import IntervalTask, Ticks, get_async_task
-from asynctask._executors import check_pool
+from asynctask._places import check_pool
 
 if TYPE_CHECKING:
     from typing import Unpack

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from asynctask._asynctask import get_async_task
-from asynctask._executors import check_pool
+from asynctask._places import check_pool
 from asynctask._loops import check_loop
 
 if TYPE_CHECKING:
