@@ -18,15 +18,13 @@ only to call a callback. Tasks live in memory, in this process; they are never s
 
 from __future__ import annotations
 
-import atexit as _atexit
-import os as _os
 import sys as _sys
 from concurrent.futures import CancelledError
 from threading import Condition as _Condition
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from asynctask import _asynctask, _hooks, _threading
+from asynctask import _asynctask, _cpython, _hooks, _lifecycle
 from asynctask._asynctask import (
     DelayTask,
     IntervalTask,
@@ -94,13 +92,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
 
 
-# Workers run in the main interpreter, and nowhere else. From 3.12 on CPython itself refuses.
-if _sys.version_info < (3, 12):
-    import _xxsubinterpreters as _interpreters
-
-    if _interpreters.get_current() != _interpreters.get_main():
-        _message = "asynctask does not support sub-interpreters"
-        raise ImportError(_message)
+# Workers run in the main interpreter, and nowhere else.
+if not _cpython.is_main_interpreter():
+    _message = "asynctask does not support sub-interpreters"
+    raise ImportError(_message)
 
 # What is public says where it is found, not where it is written: in reprs, errors and pickles.
 for _name in __all__:
@@ -108,11 +103,4 @@ for _name in __all__:
         globals()[_name].__module__ = __name__
 
 _asynctask._install(AsyncTask, AsyncTaskPool, _Condition, _hooks)
-_threading.before_join(_hooks.drain_at_exit)
-_atexit.register(_asynctask._stop_at_exit)
-if hasattr(_os, "register_at_fork"):
-    _os.register_at_fork(
-        before=_asynctask._before_fork,
-        after_in_parent=_asynctask._after_fork_in_parent,
-        after_in_child=_hooks.after_fork_in_child,
-    )
+_lifecycle.register()

@@ -20,7 +20,7 @@ from typing import (
 )
 
 from asynctask._asynctask import _lend, _seconds
-from asynctask._places import check_pool
+from asynctask._checks import check_pool
 
 if TYPE_CHECKING:
     import asyncio
@@ -387,9 +387,10 @@ class TaskGroup(Generic[T]):
                 task.exception()
 
     async def __aenter__(self) -> TaskGroup[T]:
-        from asynctask._loops import running_loop  # noqa: PLC0415  # whoever awaits has asyncio
+        # Imports asyncio, which whoever awaits has.
+        from asynctask._waiting import require_running_loop  # noqa: PLC0415
 
-        running_loop("`async with` a group", "group.wait")
+        require_running_loop("`async with` a group", "group.wait")
         return self
 
     async def __aexit__(

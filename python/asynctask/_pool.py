@@ -162,14 +162,14 @@ class AsyncTaskPool(PoolBase, Executor):
         >>> asyncio.run(main())
         'slept'
         """
-        from asynctask._loops import end_pool  # noqa: PLC0415  # whoever awaits has asyncio
+        from asynctask._waiting import close_pool  # noqa: PLC0415  # whoever awaits has asyncio
 
-        return await end_pool(self, timeout, delayed)
+        return await close_pool(self, timeout, delayed)
 
     async def __aenter__(self) -> Self:
-        from asynctask._loops import running_loop  # noqa: PLC0415  # as above
+        from asynctask._waiting import require_running_loop  # noqa: PLC0415  # as above
 
-        running_loop("`async with` a pool", "pool.shutdown")
+        require_running_loop("`async with` a pool", "pool.shutdown")
         return self
 
     async def __aexit__(self, *_exception: object) -> None:

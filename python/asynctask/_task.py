@@ -39,9 +39,10 @@ class AsyncTask(TaskBase[T], Future[T]):  # type: ignore[override]  # the state 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait in a coroutine; cancelling the wait cancels a task that has not started."""
         if not self.done():
-            from asynctask._loops import finish  # noqa: PLC0415  # whoever awaits has asyncio
+            # Imports asyncio, which whoever awaits has.
+            from asynctask._waiting import wait_until_done  # noqa: PLC0415
 
-            yield from finish(self).__await__()
+            yield from wait_until_done(self).__await__()
         if self.cancelled():
             from asyncio import CancelledError  # noqa: PLC0415  # as `asyncio.wrap_future` does
 

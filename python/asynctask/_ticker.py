@@ -7,15 +7,15 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from asynctask._asynctask import IntervalTask, Ticks, get_async_task
-from asynctask._places import check_pool
+from asynctask._checks import check_pool
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from asynctask._asynctask import _IntervalKeywords
-    from asynctask._loops import Sleepers
     from asynctask._pool import AsyncTaskPool
     from asynctask._types import Duration
+    from asynctask._waiting import Sleepers
 
 __all__ = ["Ticker", "ticker"]
 
@@ -92,7 +92,8 @@ class Ticker:
             if is_over:
                 raise StopAsyncIteration
             if self._sleepers is None:
-                from asynctask._loops import Sleepers  # noqa: PLC0415  # whoever awaits has asyncio
+                # Imports asyncio, which whoever awaits has.
+                from asynctask._waiting import Sleepers  # noqa: PLC0415
 
                 self._sleepers = Sleepers(self._task)
             # The loop may round to its own clock, so look again. A tick that is due has a

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from asynctask._asynctask import get_async_task
-from asynctask._places import check_pool
+from asynctask._checks import check_pool
+from asynctask._cpython import close_executor, is_closed_executor
 from asynctask._loops import check_loop
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class _PoolExecutor(ThreadPoolExecutor):
         self._posted: set[AsyncTask[Any]] = set()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> AsyncTask[T]:
-        if self._shutdown:
+        if is_closed_executor(self):
             message = "cannot schedule new futures after shutdown"
             raise RuntimeError(message)
         task = self._pool.submit(fn, *args, **kwargs)
@@ -44,7 +45,7 @@ class _PoolExecutor(ThreadPoolExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         # The pool is not this loop's alone. What it has posted is.
-        self._shutdown = True
+        close_executor(self)
         posted = list(self._posted)
         if cancel_futures:
             for task in posted:
