@@ -2,7 +2,7 @@
 
 Owned by the process, as those parts are. Other files call what stands here by a name of ours; it
 decides nothing, starts no thread, and never takes a lock of CPython's. A new CPython may change any
-of it without a word: `test_private_parts.py` tells what it has changed.
+of it without a word: `tests/project/test_private_parts.py` tells what it has changed.
 
 ============================================  ==================  ==================================
 part                                          versions            what for
@@ -57,10 +57,10 @@ __all__ = [
     "call_before_join",
     "close_executor",
     "executor_states",
-    "has_running_loop",
     "is_closed_executor",
     "is_main_interpreter",
     "is_marked_by_asyncio",
+    "is_on_loop",
     "is_plain_dummy",
     "join_threads",
     "module_of_caller",
@@ -174,7 +174,7 @@ def is_marked_by_asyncio(callback: Any) -> bool:
     return mark is not None and getattr(callback, "_is_coroutine", None) is mark
 
 
-def has_running_loop() -> bool:
+def is_on_loop() -> bool:
     """Tell whether an event loop runs on this thread. It imports nothing."""
     running = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
     return running is not None and running() is not None

@@ -13,8 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from asynctask._callables import is_coroutine_function, is_plain_class
-from asynctask._cpython import LendingWaiters
-from asynctask._cpython import has_running_loop as is_on_loop
+from asynctask._cpython import LendingWaiters, is_on_loop
 from asynctask._lifecycle import end_child
 from asynctask._logging import (
     log_blocked_loop,
