@@ -46,6 +46,7 @@ mod run;
 mod state;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod timed;
 
 pub use self::counters::Stats;
 pub use self::elsewhere::ANYWHERE;
@@ -59,12 +60,13 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use self::awaited::Awaited;
-use self::counters::{Counters, count, note_lost};
+use self::counters::{Counters, count};
 use self::deferred::Attic;
 use self::due::DueSink;
 use self::elsewhere::{RunsElsewhere, is_quiet_elsewhere};
 use self::registry::Registry;
-use self::state::{is_husk, key_of};
+use self::state::is_husk;
+use self::timed::Arrival;
 use crate::clock::{Moment, Monotonic, Nanos, Settle};
 use crate::error::Error;
 use crate::fork::ForkGeneration;
@@ -73,7 +75,6 @@ use crate::series::Lost;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::task::{Cancel, Goal, Phase, Task, View};
 use crate::timer::Timer;
-use crate::wheel::Key;
 
 /// What waits for room in a queue, by [`Pool::wait_for_room`], whose `place` the second argument is.
 pub type WaitForRoom<'a, J> = dyn FnMut(&Pool<J>, &mut Option<u64>) -> Result<(), Error> + 'a;
@@ -247,17 +248,13 @@ impl<J: Job> Engine<J> {
             self.series.add(&series);
         }
         let follows_wall = task.follows_wall();
-        let deadline = |job: &J| job.task().series_deadline().or(Some(deadline));
-        let admit = |job: &J, key: Key| {
-            let task = job.task();
-            task.set_key(key.to_bits().get());
-            task.view().phase() == Phase::Pending
-        };
         count(&self.counters.submitted, 1);
-        self.timer.insert(job, deadline, admit).map_err(|refused| {
-            self.note_over(refused.job.task());
-            self.not_submitted(refused.error)
-        })?;
+        self.timer
+            .insert(job, Arrival::Posted(deadline))
+            .map_err(|refused| {
+                self.note_over(refused.job.task());
+                self.not_submitted(refused.error)
+            })?;
         if follows_wall {
             self.timer.look(); // it may be asleep for an earlier item, and unaware of the wall clock
         }
@@ -269,7 +266,7 @@ impl<J: Job> Engine<J> {
         let task = job.task();
         let found = task.stop(cancel);
         if found == Cancel::Now {
-            let removed = self.take_off_wheel(task);
+            let removed = self.take_off_wheel(job);
             let cleared = if removed.is_none() {
                 self.pool.note_husk(is_husk)
             } else {
@@ -287,29 +284,13 @@ impl<J: Job> Engine<J> {
     /// A series draws its next deadline and goes back on the wheel under one hold of the timer's
     /// lock, and this looks under the same lock: it finds the series in the run or on the wheel.
     pub fn reschedule(&self, job: &J, deadline: Nanos) -> bool {
-        let task = job.task();
-        let now = self.present(task);
-        self.timer.reschedule(
-            deadline,
-            || key_of(task).filter(|_| task.allows(deadline, now)),
-            |is_moved| {
-                if is_moved {
-                    task.restart(deadline, false, now); // a one-shot has no ticks to lay anew
-                    return true;
-                }
-                // One that is queued is due already.
-                let is_running = task.view().phase() == Phase::Running;
-                is_running
-                    && !task.is_stopped()
-                    && task.allows(deadline, now)
-                    && task.restart(deadline, true, now)
-            },
-        )
+        let now = self.present(job.task());
+        self.timer.reschedule(job, deadline, now)
     }
 
     /// How long until the deadline of a task that is on the wheel; `None` if it is not.
-    pub fn remaining(&self, task: &Task) -> Option<Duration> {
-        let deadline = self.timer.deadline(|| key_of(task))?;
+    pub fn remaining(&self, job: &J) -> Option<Duration> {
+        let deadline = self.timer.deadline(job)?;
         Some(Duration::from_nanos(deadline.saturating_sub(self.now())))
     }
 
@@ -390,9 +371,9 @@ impl<J: Job> Engine<J> {
         *shown
     }
 
-    fn take_off_wheel(&self, task: &Task) -> Option<J> {
-        if task.was_on_wheel() {
-            self.timer.remove(|| key_of(task))
+    fn take_off_wheel(&self, job: &J) -> Option<J> {
+        if job.task().was_on_wheel() {
+            self.timer.remove(job)
         } else {
             None
         }
@@ -433,17 +414,7 @@ impl<J: Job> Engine<J> {
 
     /// Puts a series, taken out of the queue, back on the wheel without the run that was due.
     fn drop_run(&self, job: J, now: Moment, token: J::Token<'_>) {
-        let back = self.timer.insert(
-            job,
-            |job| {
-                let note = |lost| note_lost(&self.counters, lost);
-                job.task().drop_run(now, note)
-            },
-            |job, key| {
-                job.task().set_key(key.to_bits().get());
-                job.task().view().phase() == Phase::Pending
-            },
-        );
+        let back = self.timer.insert(job, Arrival::RunDropped { now });
         // Back on the wheel, or else it was cancelled meanwhile, or the engine was closed, and it ends
         // as everything that was in the queue.
         if let Ok(Some(job)) | Err(Refused { job, .. }) = back {

@@ -43,15 +43,19 @@
 //! in `waiting`, and the timer thread gives way: an insert waits for one batch, not for many.
 #![forbid(unsafe_code)]
 
+mod item;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod shared;
 mod sink;
+#[cfg(test)]
+mod test_item;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod thread;
 mod wall;
 
+pub use self::item::Item;
 pub use self::sink::Sink;
 
 use std::fmt;
@@ -59,20 +63,20 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use self::shared::{AT_WORK, Life, Shared, State};
-use crate::clock::{Clock, Nanos};
+use crate::clock::{Clock, Moment, Nanos};
 use crate::error::Error;
 use crate::pool::Refused;
 use crate::sync::{
     AtomicU64, Condvar, Mutex, MutexGuard, Parker, Wake, lock, thread as threads, wait,
 };
-use crate::wheel::{Key, Tiers, Wheel};
+use crate::wheel::{Tiers, Wheel};
 
 /// The timer; usable from every thread.
 pub struct Timer<T> {
     shared: Arc<Shared<T>>,
 }
 
-impl<T: Send + 'static> Timer<T> {
+impl<T: Item> Timer<T> {
     /// A timer without a thread; it comes with the first item, and leaves when the wheel has been
     /// empty for `idle_timeout`.
     ///
@@ -115,17 +119,13 @@ impl<T: Send + 'static> Timer<T> {
         }
     }
 
-    /// Puts `item` on the wheel. Two questions are asked under the lock: what its deadline is, and,
-    /// when the item has a key, whether it may stay. A no comes back as `Ok(Some(item))`.
+    /// Puts `item` on the wheel, unless the item itself is against it when it is asked for its
+    /// [deadline](Item::deadline) or to be [admitted](Item::admit): then it comes back as
+    /// `Ok(Some(item))`.
     ///
     /// # Errors
     /// The item comes back with [`Error::Shutdown`] or [`Error::NoThread`].
-    pub fn insert(
-        &self,
-        item: T,
-        deadline: impl FnOnce(&T) -> Option<Nanos>,
-        admit: impl FnOnce(&T, Key) -> bool,
-    ) -> Result<Option<T>, Refused<T>> {
+    pub fn insert(&self, item: T, arrival: T::Arrival) -> Result<Option<T>, Refused<T>> {
         let mut state = self.shared.lock();
         if state.life != Life::Open {
             return Err(Refused {
@@ -144,12 +144,16 @@ impl<T: Send + 'static> Timer<T> {
                 }
             };
         }
-        let Some(deadline) = deadline(&item) else {
+        let Some(deadline) = item.deadline(arrival) else {
             return Ok(Some(item));
         };
         state.moves += 1;
         let key = state.wheel.insert(deadline, item);
-        if !state.wheel.get(key).is_some_and(|item| admit(item, key)) {
+        let is_admitted = state.wheel.get(key).is_some_and(|item| {
+            item.set_key(key);
+            item.admit(arrival)
+        });
+        if !is_admitted {
             return Ok(state.wheel.remove(key));
         }
         let wake = state.arm(deadline);
@@ -160,48 +164,43 @@ impl<T: Send + 'static> Timer<T> {
         Ok(None)
     }
 
-    /// Takes an item off the wheel; `key` is called under the lock. `None`: it is not there.
-    pub fn remove(&self, key: impl FnOnce() -> Option<Key>) -> Option<T> {
+    /// Takes an item off the wheel. `None`: it is not there.
+    pub fn remove(&self, item: &T) -> Option<T> {
         let mut state = self.shared.lock();
         state.moves += 1;
-        let item = key().and_then(|key| state.wheel.remove(key));
+        let removed = item.key().and_then(|key| state.wheel.remove(key));
         if state.life == Life::Emptying && state.wheel.is_empty() {
             drop(state);
             self.shared.parker.unpark();
         }
-        item
+        removed
     }
 
-    /// Moves an item to another deadline; `key` is called under the lock, and so is `then`, with
-    /// whether the item was there and has been moved. Its answer is the answer.
-    pub fn reschedule(
-        &self,
-        deadline: Nanos,
-        key: impl FnOnce() -> Option<Key>,
-        then: impl FnOnce(bool) -> bool,
-    ) -> bool {
+    /// Moves an item to another deadline, if it [may be moved](Item::may_move); whether it was on the
+    /// wheel or not, the item [decides](Item::moved) whether the new deadline holds.
+    pub fn reschedule(&self, item: &T, deadline: Nanos, now: Moment) -> bool {
         let mut state = self.shared.lock();
         state.moves += 1;
-        let moved = key().is_some_and(|key| state.wheel.reschedule(key, deadline));
-        let answer = then(moved);
-        let wake = moved && state.arm(deadline);
+        let key = item.key().filter(|_| item.may_move(deadline, now));
+        let is_moved = key.is_some_and(|key| state.wheel.reschedule(key, deadline));
+        let holds = item.moved(deadline, is_moved, now);
+        let wake = is_moved && state.arm(deadline);
         drop(state);
         if wake {
             self.shared.parker.unpark();
         }
-        answer
+        holds
     }
 
-    /// Whether an item is on the wheel; `key` is called under the lock.
-    pub fn holds(&self, key: impl FnOnce() -> Option<Key>) -> bool {
-        let state = self.shared.lock();
-        key().is_some_and(|key| state.wheel.get(key).is_some())
+    /// Whether an item is on the wheel.
+    pub fn holds(&self, item: &T) -> bool {
+        self.deadline(item).is_some()
     }
 
-    /// The deadline of an item, if it is on the wheel; `key` is called under the lock.
-    pub fn deadline(&self, key: impl FnOnce() -> Option<Key>) -> Option<Nanos> {
+    /// The deadline of an item, if it is on the wheel.
+    pub fn deadline(&self, item: &T) -> Option<Nanos> {
         let state = self.shared.lock();
-        key().and_then(|key| state.wheel.deadline(key))
+        item.key().and_then(|key| state.wheel.deadline(key))
     }
 
     /// The number of items on the wheel.
@@ -240,12 +239,12 @@ impl<T: Send + 'static> Timer<T> {
         }
     }
 
-    /// Refuses further items, and hands back those on the wheel that do not stay. `at_once`: those
-    /// that do are due at that instant, in the order of their deadlines. The sink is asked whether
-    /// they may stay, as for items that go back on the wheel, and is told when the last has left.
+    /// Refuses further items, and hands back those on the wheel that do not
+    /// [outlast](Item::outlasts_refusal) that. `at_once`: those that do are due at that instant, in the
+    /// order of their deadlines. The sink is told when the last has left.
     ///
     /// `true`: nothing has stayed, and the sink will not be told.
-    pub fn refuse(&self, stays: impl Fn(&T) -> bool, at_once: Option<Nanos>) -> (Vec<T>, bool) {
+    pub fn refuse(&self, at_once: Option<Nanos>) -> (Vec<T>, bool) {
         let mut state = self.shared.lock();
         if state.life == Life::Open {
             state.life = Life::Emptying;
@@ -261,14 +260,13 @@ impl<T: Send + 'static> Timer<T> {
         }
         let mut left = Vec::new();
         for (deadline, item) in dated {
-            if state.life == Life::Closed || !stays(&item) {
+            if state.life == Life::Closed || !item.outlasts_refusal() {
                 left.push(item);
                 continue;
             }
             let deadline = at_once.map_or(deadline, |now| deadline.min(now));
             let key = state.wheel.insert(deadline, item);
-            let item = state.wheel.get(key);
-            if !item.is_some_and(|item| self.shared.sink.readmit(item, key)) {
+            if !state.readmit(key) {
                 left.extend(state.wheel.remove(key));
             }
         }

@@ -43,8 +43,7 @@ impl<J: Job> Engine<J> {
             false
         });
         let queued = self.pool.refuse(drain);
-        let stays = |job: &J| !job.task().view().is_series();
-        let (left, is_empty) = self.timer.refuse(stays, at_once);
+        let (left, is_empty) = self.timer.refuse(at_once);
         let is_whole = self.cancel_all(left.iter().chain(&queued), token);
         if is_empty {
             self.pool.close(true);

@@ -85,11 +85,6 @@ impl<J: Job> Sink<J> for DueSink<J> {
         self.pool.ask_again(true).then_some(RETRY)
     }
 
-    fn readmit(&self, job: &J, key: Key) -> bool {
-        job.task().set_key(key.to_bits().get());
-        job.task().view().phase() == Phase::Pending
-    }
-
     fn expects(&self) -> bool {
         !self.series.is_empty()
     }

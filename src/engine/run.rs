@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::counters::note_lost;
-use super::state::{Engine, Job, Outcome, is_husk, key_of};
+use super::state::{Engine, Job, Outcome, is_husk};
+use super::timed::Arrival;
 use crate::pool::Refused;
 use crate::task::{Ending, Phase, Wakes};
 
@@ -32,7 +33,7 @@ impl<J: Job> Engine<J> {
         if depth >= INLINE_DEPTH {
             return false;
         }
-        if task.was_on_wheel() && self.timer.holds(|| key_of(task)) {
+        if task.was_on_wheel() && self.timer.holds(job) {
             return false;
         }
         if !task.start() {
@@ -139,15 +140,7 @@ fn end_series_run<J: Job>(
     let handle = job.share(token);
     let task = handle.task();
     let (now, failed) = (engine.present(task), result.is_err());
-    let note = |lost| note_lost(&engine.counters, lost);
-    let back = engine.timer.insert(
-        job,
-        |job| job.task().end_run(now, failed, note),
-        |job, key| {
-            job.task().set_key(key.to_bits().get());
-            job.task().wait_again()
-        },
-    );
+    let back = engine.timer.insert(job, Arrival::RunEnded { now, failed });
     match back {
         Ok(None) => {
             if let Err(failure) = result {
@@ -160,6 +153,7 @@ fn end_series_run<J: Job>(
         // The engine is closed: nothing else is a reason, for a series has its timer thread until it
         // is over. What would have gone on is cut short, and says so.
         Err(Refused { job, .. }) => {
+            let note = |lost| note_lost(&engine.counters, lost);
             let goes_on = task.end_run(now, failed, note).is_some();
             end(&job, token, result, goes_on || task.is_stopped(), wakes);
         }

@@ -17,7 +17,6 @@ use crate::series::Lost;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::task::{Cancel, Phase, Task};
 use crate::timer::Timer;
-use crate::wheel::Key;
 
 /// An owned reference to a task, as queue and wheel hold it.
 ///
@@ -199,10 +198,6 @@ impl<J: Job> Engine<J> {
 /// it runs it.
 pub(super) fn is_husk<J: Job>(job: &J) -> bool {
     job.task().view().phase() != Phase::Pending
-}
-
-pub(super) fn key_of(task: &Task) -> Option<Key> {
-    std::num::NonZeroU64::new(task.key()).map(Key::from_bits)
 }
 
 pub(super) fn present(clock: &dyn Clock, counters: &Counters, task: &Task) -> Moment {

@@ -3,7 +3,7 @@ use std::cell::Cell;
 use super::*;
 use crate::scheduler::Scheduler;
 use crate::timer::Sink;
-use crate::wheel::Due;
+use crate::wheel::{Due, Key};
 
 #[test]
 fn a_clock_that_is_moved_by_hand_never_takes_a_task_on_its_way_for_none() {

@@ -2,6 +2,7 @@
 
 use loom::thread;
 
+use super::test_item::{Arrival, Numbered, numbered, numbers};
 use super::*;
 use crate::clock::Manual;
 use crate::sync::Ordering;
@@ -34,24 +35,25 @@ impl Came {
     }
 }
 
-impl Sink<u32> for Tell {
-    fn due(&self, now: Nanos, due: &mut Vec<Due<u32>>, again: &mut Vec<(Nanos, u32)>) {
+impl Sink<Arc<Numbered>> for Tell {
+    fn due(
+        &self,
+        now: Nanos,
+        due: &mut Vec<Due<Arc<Numbered>>>,
+        again: &mut Vec<(Nanos, Arc<Numbered>)>,
+    ) {
         for due in due.drain(..) {
             assert!(now >= due.deadline, "early: {now} before {}", due.deadline);
-            lock(&self.came.items).push((due.deadline, due.item));
-            if due.item == AGAIN {
+            lock(&self.came.items).push((due.deadline, due.item.number));
+            if due.item.number == AGAIN {
                 again.push((due.deadline + 1, due.item));
             }
         }
         self.came.parker.unpark();
     }
 
-    fn readmit(&self, _item: &u32, _key: Key) -> bool {
-        true
-    }
-
-    fn refused(&self, items: Vec<u32>) {
-        assert_eq!(items, [AGAIN]);
+    fn refused(&self, items: Vec<Arc<Numbered>>) {
+        assert_eq!(numbers(&items), [AGAIN]);
     }
 
     fn expects(&self) -> bool {
@@ -68,7 +70,7 @@ fn model(f: impl Fn() + Sync + Send + 'static) {
     builder.check(f);
 }
 
-fn timer() -> (Arc<Manual>, Timer<u32>, Arc<Came>) {
+fn timer() -> (Arc<Manual>, Timer<Arc<Numbered>>, Arc<Came>) {
     let (clock, came) = (Arc::new(Manual::new()), Arc::new(Came::default()));
     clock.advance_to(10);
     let sink = Box::new(Tell {
@@ -85,15 +87,11 @@ fn timer() -> (Arc<Manual>, Timer<u32>, Arc<Came>) {
     (clock, timer, came)
 }
 
-fn insert(timer: &Timer<u32>, deadline: Nanos, item: u32) -> Key {
-    let mut got = None;
-    let admit = |_: &u32, key| {
-        got = Some(key);
-        true
-    };
-    let back = timer.insert(item, |_| Some(deadline), admit);
+fn insert(timer: &Timer<Arc<Numbered>>, deadline: Nanos, number: u32) -> Arc<Numbered> {
+    let item = numbered(number);
+    let back = timer.insert(Arc::clone(&item), Arrival::At(deadline));
     assert!(back.unwrap().is_none());
-    got.unwrap()
+    item
 }
 
 #[test]
@@ -103,7 +101,7 @@ fn loom_an_insert_never_misses_the_thread_that_goes_to_sleep() {
         insert(&timer, 20, 1); // the thread goes to sleep for this one
         insert(&timer, 10, 2); // and must get up for this one
         assert_eq!(came.wait_for(1), [(10, 2)]);
-        assert_eq!(timer.close(), [1]);
+        assert_eq!(numbers(&timer.close()), [1]);
     });
 }
 
@@ -114,7 +112,7 @@ fn loom_two_inserts_at_once_never_hide_each_other() {
         insert(&timer, 30, 1);
         let other = {
             let timer = timer.clone();
-            thread::spawn(move || _ = insert(&timer, 20, 2))
+            thread::spawn(move || drop(insert(&timer, 20, 2)))
         };
         insert(&timer, 10, 3);
         assert_eq!(came.wait_for(1), [(10, 3)]);
@@ -127,8 +125,8 @@ fn loom_two_inserts_at_once_never_hide_each_other() {
 fn loom_a_move_to_an_earlier_deadline_wakes_the_thread() {
     model(|| {
         let (_clock, timer, came) = timer();
-        let key = insert(&timer, 20, 1);
-        assert!(timer.reschedule(10, || Some(key), |moved| moved));
+        let item = insert(&timer, 20, 1);
+        assert!(timer.reschedule(&item, 10, Moment::at(10)));
         assert_eq!(came.wait_for(1), [(10, 1)]);
         assert!(timer.close().is_empty());
     });
@@ -216,9 +214,9 @@ fn loom_the_last_series_ends_while_the_next_one_is_posted() {
 fn loom_a_remove_against_the_deadline_has_one_winner() {
     model(|| {
         let (clock, timer, came) = timer();
-        let key = insert(&timer, 20, 1);
+        let item = insert(&timer, 20, 1);
         clock.advance_to(20);
-        let removed = timer.remove(|| Some(key));
+        let removed = timer.remove(&item);
         timer.close(); // what was taken off is with the sink now
         assert_eq!(removed.is_some(), lock(&came.items).is_empty());
     });
@@ -229,7 +227,7 @@ fn loom_the_end_waits_for_what_is_in_flight_and_keeps_the_rest_off() {
     model(|| {
         let (_clock, timer, came) = timer();
         insert(&timer, 10, AGAIN);
-        let left = timer.close();
+        let left = numbers(&timer.close());
         // It had not come, or had come and gone back, or was kept off.
         let came = lock(&came.items).len();
         assert!(left.len() <= 1 && (came > 0 || left == [AGAIN]));

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::item::Item;
 use super::sink::Sink;
 use crate::clock::{Clock, Nanos};
 use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Parker, lock, try_lock};
-use crate::wheel::Wheel;
+use crate::wheel::{Key, Wheel};
 
 /// The `armed` of a thread that is at work, and needs no wake-up.
 pub(super) const AT_WORK: Nanos = 0;
@@ -61,7 +62,17 @@ impl<T> State<T> {
     }
 }
 
-impl<T: Send + 'static> Shared<T> {
+impl<T: Item> State<T> {
+    /// Tells an item that has just gone back on the wheel its key; `false`: it must leave.
+    pub(super) fn readmit(&self, key: Key) -> bool {
+        self.wheel.get(key).is_some_and(|item| {
+            item.set_key(key);
+            item.readmit()
+        })
+    }
+}
+
+impl<T: Item> Shared<T> {
     /// The lock, for everyone but the timer thread.
     #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {

@@ -9,19 +9,15 @@ use crate::wheel::{Due, Key};
 /// Where due items go.
 pub trait Sink<T>: Send + Sync + 'static {
     /// Takes every item out of `due`; `now` is not before any of their deadlines. Items put into
-    /// `again` go back on the wheel, if the timer is still open and [`readmit`](Sink::readmit)
+    /// `again` go back on the wheel, if the timer is still open and [`readmit`](super::Item::readmit)
     /// agrees. Called on the timer thread with no lock held.
     fn due(&self, now: Nanos, due: &mut Vec<Due<T>>, again: &mut Vec<(Nanos, T)>);
-
-    /// Called under the timer's lock for an item that goes back on the wheel under `key`. `false`
-    /// keeps it off.
-    fn readmit(&self, item: &T, key: Key) -> bool;
 
     /// Takes items that could not go back on the wheel. Called with no lock held.
     fn refused(&self, items: Vec<T>);
 
     /// Whether items will come back that are not on the wheel; see
-    /// [When it leaves](self#when-it-leaves). Called under the timer's lock.
+    /// [When it leaves](super#when-it-leaves). Called under the timer's lock.
     fn expects(&self) -> bool {
         false
     }
@@ -49,7 +45,7 @@ pub trait Sink<T>: Send + Sync + 'static {
         false
     }
 
-    /// The last item has left a wheel that [`refuse`](Timer::refuse) had left some on. Called once
+    /// The last item has left a wheel that [`refuse`](super::Timer::refuse) had left some on. Called once
     /// for each such call, on the timer thread, with no lock held.
     fn emptied(&self) {}
 }

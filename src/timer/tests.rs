@@ -2,6 +2,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::test_item::{Arrival, Numbered, numbered, numbers};
 use super::*;
 use crate::clock::{Manual, Monotonic};
 use crate::wheel::Due;
@@ -11,8 +12,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Collect(Sender<(Nanos, u32)>);
 
-impl Sink<u32> for Collect {
-    fn due(&self, now: Nanos, due: &mut Vec<Due<u32>>, _again: &mut Vec<(Nanos, u32)>) {
+impl Sink<Arc<Numbered>> for Collect {
+    fn due(
+        &self,
+        now: Nanos,
+        due: &mut Vec<Due<Arc<Numbered>>>,
+        _again: &mut Vec<(Nanos, Arc<Numbered>)>,
+    ) {
         for item in due.drain(..) {
             assert!(
                 now >= item.deadline,
@@ -20,19 +26,15 @@ impl Sink<u32> for Collect {
                 item.deadline
             );
             self.0
-                .send((item.deadline, item.item))
+                .send((item.deadline, item.item.number))
                 .expect("the test listens");
         }
     }
 
-    fn readmit(&self, _item: &u32, _key: Key) -> bool {
-        true
-    }
-
-    fn refused(&self, _items: Vec<u32>) {}
+    fn refused(&self, _items: Vec<Arc<Numbered>>) {}
 }
 
-fn timer(clock: Arc<dyn Clock>) -> (Timer<u32>, Receiver<(Nanos, u32)>) {
+fn timer(clock: Arc<dyn Clock>) -> (Timer<Arc<Numbered>>, Receiver<(Nanos, u32)>) {
     let (sender, receiver) = unbounded();
     let sink = Box::new(Collect(sender));
     let idle = Duration::from_secs(3600);
@@ -42,18 +44,11 @@ fn timer(clock: Arc<dyn Clock>) -> (Timer<u32>, Receiver<(Nanos, u32)>) {
     )
 }
 
-fn insert(timer: &Timer<u32>, deadline: Nanos, item: u32) -> Key {
-    let mut got = None;
-    let back = timer.insert(
-        item,
-        |_| Some(deadline),
-        |_, key| {
-            got = Some(key);
-            true
-        },
-    );
+fn insert(timer: &Timer<Arc<Numbered>>, deadline: Nanos, number: u32) -> Arc<Numbered> {
+    let item = numbered(number);
+    let back = timer.insert(Arc::clone(&item), Arrival::At(deadline));
     assert!(back.is_ok_and(|back| back.is_none()));
-    got.expect("it was admitted")
+    item
 }
 
 #[test]
@@ -88,10 +83,10 @@ fn an_earlier_insert_wakes_the_sleeping_thread() {
 fn a_removed_item_comes_back_and_never_fires() {
     let clock = Arc::new(Manual::new());
     let (timer, due) = timer(Arc::<Manual>::clone(&clock));
-    let key = insert(&timer, 5 * MS, 1);
+    let item = insert(&timer, 5 * MS, 1);
     insert(&timer, 6 * MS, 2);
-    assert_eq!(timer.remove(|| Some(key)), Some(1));
-    assert_eq!(timer.remove(|| Some(key)), None);
+    assert_eq!(timer.remove(&item).map(|item| item.number), Some(1));
+    assert!(timer.remove(&item).is_none());
     clock.advance_to(10 * MS);
     assert_eq!(due.recv_timeout(PATIENCE), Ok((6 * MS, 2)));
 }
@@ -100,12 +95,12 @@ fn a_removed_item_comes_back_and_never_fires() {
 fn a_rescheduled_item_fires_once_at_its_new_deadline() {
     let clock = Arc::new(Manual::new());
     let (timer, due) = timer(Arc::<Manual>::clone(&clock));
-    let key = insert(&timer, 3_600_000 * MS, 1);
-    assert!(timer.reschedule(2 * MS, || Some(key), |moved| moved));
+    let item = insert(&timer, 3_600_000 * MS, 1);
+    assert!(timer.reschedule(&item, 2 * MS, Moment::at(0)));
     clock.advance_to(2 * MS);
     assert_eq!(due.recv_timeout(PATIENCE), Ok((2 * MS, 1)));
     assert!(
-        !timer.reschedule(9 * MS, || Some(key), |moved| moved),
+        !timer.reschedule(&item, 9 * MS, Moment::at(0)),
         "it has fired"
     );
 }
@@ -113,8 +108,10 @@ fn a_rescheduled_item_fires_once_at_its_new_deadline() {
 #[test]
 fn an_item_that_is_not_admitted_comes_straight_back() {
     let (timer, _due) = timer(Arc::new(Manual::new()));
-    assert_eq!(timer.insert(1, |_| Some(5), |_, _| false).unwrap(), Some(1));
-    assert_eq!(timer.insert(2, |_| None, |_, _| true).unwrap(), Some(2));
+    for arrival in [Arrival::NotAdmitted, Arrival::WithoutDeadline] {
+        let back = timer.insert(numbered(1), arrival).unwrap();
+        assert_eq!(back.map(|item| item.number), Some(1));
+    }
     assert!(timer.is_empty());
 }
 
@@ -122,7 +119,7 @@ fn an_item_that_is_not_admitted_comes_straight_back() {
 fn a_poisoned_lock_is_no_reason_to_wait_for_ever() {
     let (timer, due) = timer(Arc::new(Monotonic::new()));
     let poisoned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        timer.insert(0, |_| panic!("under the lock"), |_, _| true)
+        timer.insert(numbered(0), Arrival::Panics)
     }));
     assert!(poisoned.is_err() && timer.shared.state.is_poisoned());
     insert(&timer, 1, 1);
@@ -218,11 +215,11 @@ fn close_hands_back_what_is_pending_and_refuses_the_rest() {
     let (timer, _due) = timer(Arc::new(Manual::new()));
     insert(&timer, 5 * MS, 1);
     insert(&timer, 86_400_000 * MS * 7, 2);
-    let mut left = timer.close();
+    let mut left = numbers(&timer.close());
     left.sort_unstable();
     assert_eq!(left, [1, 2]);
-    let refused = timer.insert(3, |_| Some(5), |_, _| true).unwrap_err();
-    assert_eq!((refused.job, refused.error), (3, Error::Shutdown));
+    let refused = timer.insert(numbered(3), Arrival::At(5)).unwrap_err();
+    assert_eq!((refused.job.number, refused.error), (3, Error::Shutdown));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::item::Item;
 use super::shared::{ASLEEP, AT_WORK, Life, Shared};
 use super::wall::{LOOK, Wall};
 use crate::clock::{Nanos, asked};
@@ -24,7 +25,7 @@ const COURTESY: Duration = Duration::from_micros(50);
 /// A clock that panicked is asked again after this.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
-impl<T: Send + 'static> Shared<T> {
+impl<T: Item> Shared<T> {
     /// The life of the timer thread.
     pub(super) fn run(&self) {
         ask_for_exact_wake_ups();
@@ -136,12 +137,7 @@ impl<T: Send + 'static> Shared<T> {
         state.moves += 1;
         for (deadline, item) in again.drain(..) {
             let key = state.wheel.insert(deadline, item);
-            let admit = state.life != Life::Closed
-                && state
-                    .wheel
-                    .get(key)
-                    .is_some_and(|item| self.sink.readmit(item, key));
-            if !admit {
+            if state.life == Life::Closed || !state.readmit(key) {
                 refused.extend(state.wheel.remove(key));
             }
         }

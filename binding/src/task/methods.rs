@@ -27,11 +27,12 @@ use super::{Stage, TaskBase};
 
 impl TaskBase {
     /// How long until the next deadline of a task that waits for it.
-    fn remaining(&self) -> Option<Duration> {
-        if self.engine.is_inherited() {
+    fn remaining(slf: &Bound<'_, Self>) -> Option<Duration> {
+        let engine = &slf.get().engine;
+        if engine.is_inherited() {
             return None;
         }
-        self.engine.remaining(&self.task)
+        engine.remaining(&PyJob(slf.clone().into()))
     }
 
     fn state(&self) -> &'static str {
@@ -305,7 +306,7 @@ impl TaskBase {
             Some((how, of)) => format!(" {how} {}", of.name()?),
             None => String::new(),
         };
-        if let Some(left) = this.remaining() {
+        if let Some(left) = Self::remaining(slf) {
             write!(more, " due in {:.3} s", left.as_secs_f64()).expect("a string takes everything");
         }
         let view = this.task.view();
@@ -459,8 +460,8 @@ impl TaskBase {
     }
 
     /// Seconds to the next deadline of a task that waits for it; `None` if it does not.
-    fn _remaining(&self) -> Option<f64> {
-        self.remaining().map(|left| left.as_secs_f64())
+    fn _remaining(slf: &Bound<'_, Self>) -> Option<f64> {
+        Self::remaining(slf).map(|left| left.as_secs_f64())
     }
 
     #[getter]
