@@ -1,4 +1,7 @@
-"""Arguments that are refused at the call, where they would be missed later."""
+"""Arguments that are refused at the call, where they would be missed later.
+
+For what the package takes itself; arguments that go on to the native module are checked there.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Functions of the default pool that need a default of their own."""
+"""Functions of the default pool that need a default of their own.
+
+The pool is the process's, and the native module's to make and to end; nothing is kept here.
+"""
 
 from __future__ import annotations
 

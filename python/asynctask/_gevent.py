@@ -1,7 +1,8 @@
 """Waits in a program that gevent has monkey-patched: the greenlet waits, its hub does not.
 
-Imported only in such a program. Workers are real threads, and a wait there is the ordinary one:
-it lends the pool another worker, which no hub would do.
+Imported only in such a program; the native module calls it, on the thread that waits, which owns
+the hub. Never on a worker: workers are real threads, and a wait there is the ordinary one, which
+lends the pool another worker, as no hub would.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_cooperative", "pause", "wait_until_done"]
 
-PAUSE = 0.002
+POLL_INTERVAL = 0.002
 """Between two looks at what has no callback to tell that it has come about, in seconds."""
 
 
@@ -30,7 +31,7 @@ def is_cooperative() -> bool:
 
 def pause(longest: float | None = None) -> None:
     """Let other greenlets run for a moment."""
-    gevent.sleep(PAUSE if longest is None else min(PAUSE, longest))
+    gevent.sleep(POLL_INTERVAL if longest is None else min(POLL_INTERVAL, longest))
 
 
 def wait_until_done(task: AsyncTask[Any], timeout: float | None) -> bool:

@@ -1,4 +1,8 @@
-"""Tasks that are waited for together."""
+"""Tasks that are waited for together.
+
+A group is its user's, and owns nothing but the list of its tasks, whose handles wait, cancel and
+fail as any others do. It runs nothing, starts no thread, and has no lock.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-def _ring(group: weakref.ref[TaskGroup[Any]], tasks: list[AsyncTask[Any]]) -> None:
+def _expire(group: weakref.ref[TaskGroup[Any]], tasks: list[AsyncTask[Any]]) -> None:
     """Cancel what is left when the time is up, be it of a group that has gone."""
     alive = group()
     if alive is not None:
@@ -51,7 +55,7 @@ def _ring(group: weakref.ref[TaskGroup[Any]], tasks: list[AsyncTask[Any]]) -> No
         task.cancel()
 
 
-def _silence(
+def _cancel_if_over(
     alarm: AsyncTask[None], tasks: list[AsyncTask[Any]], _over: Future[Any] | None = None
 ) -> None:
     """End the alarm of a group that has gone, if there is nothing left to cancel."""
@@ -109,19 +113,19 @@ class TaskGroup(Generic[T]):
             self._deadline = pool._deadline(timeout)
             # For when nobody waits; who waits keeps the deadline himself. It does not keep the
             # group: once that has gone with nothing left to cancel, there is nothing to wait for.
-            ring = functools.partial(_ring, weakref.ref(self), self._tasks)
-            self._alarm = pool._post_alarm(ring, self._deadline)
+            expire = functools.partial(_expire, weakref.ref(self), self._tasks)
+            self._alarm = pool._post_alarm(expire, self._deadline)
 
     def __del__(self) -> None:
         # There is none if the constructor has raised.
         alarm = getattr(self, "_alarm", None)
         if alarm is None or alarm.done():
             return
-        silence = functools.partial(_silence, alarm, self._tasks)
-        silence()
+        cancel_if_over = functools.partial(_cancel_if_over, alarm, self._tasks)
+        cancel_if_over()
         for task in self._tasks:
             if not task.done():
-                task.add_done_callback(silence)
+                task.add_done_callback(cancel_if_over)
 
     @overload
     def submit(
@@ -240,7 +244,7 @@ class TaskGroup(Generic[T]):
 
     def _add(self, task: AsyncTask[T]) -> AsyncTask[T]:
         self._tasks.append(task)
-        # Asked twice, for a call takes a fourteenth of all that is done here.
+        # Asked here too: most groups have no deadline, and a call is not free.
         if self._deadline is not None and self._is_past_deadline():
             self._expire()
         if self._cancelled:
@@ -295,7 +299,7 @@ class TaskGroup(Generic[T]):
             if own is not None and time.monotonic() >= own:
                 raise TimeoutError
             self._wait_for(task, own)
-        self._silence_alarm()
+        self._cancel_alarm()
         # Before any failure: that tasks gave up when they were told to is no news.
         if self._expired:
             raise TimeoutError
@@ -303,7 +307,7 @@ class TaskGroup(Generic[T]):
     def _wait_for(self, task: AsyncTask[T], own: float | None) -> None:
         """Wait until *task* is over, or one of the deadlines is there."""
         ends = [] if own is None else [own - time.monotonic()]
-        alarm = self._alarm_by_hand()
+        alarm = self._manual_alarm()
         if alarm is None and self._deadline is not None:
             ends.append(self._deadline.left())
         left = max(0.0, min(ends)) if ends else None
@@ -314,7 +318,7 @@ class TaskGroup(Generic[T]):
         with contextlib.suppress(CancelledError, TimeoutError):
             task.exception(left)
 
-    def _alarm_by_hand(self) -> AsyncTask[None] | None:
+    def _manual_alarm(self) -> AsyncTask[None] | None:
         """Give what tells of a deadline that sleeping does not get to: the pool's alarm."""
         if self._deadline is None or not self._deadline.is_by_hand:
             return None
@@ -323,7 +327,7 @@ class TaskGroup(Generic[T]):
     def _is_past_deadline(self) -> bool:
         return self._deadline is not None and self._deadline.left() <= 0
 
-    def _silence_alarm(self) -> None:
+    def _cancel_alarm(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
 
@@ -408,7 +412,7 @@ class TaskGroup(Generic[T]):
             interruption = await self._wait_on_loop()
         finally:
             del loan
-            self._silence_alarm()
+            self._cancel_alarm()
         if interruption is not None:
             raise interruption
         if kind is None:
@@ -429,7 +433,7 @@ class TaskGroup(Generic[T]):
                 left: float | None = None
                 waiters: list[asyncio.Future[Any]] = [asyncio.wrap_future(task)]
                 if not given_up:
-                    alarm = self._alarm_by_hand()
+                    alarm = self._manual_alarm()
                     if alarm is not None:
                         waiters.append(asyncio.wrap_future(alarm))
                     elif self._deadline is not None:

@@ -1,19 +1,19 @@
-"""The way from workers to an event loop: for those who await, and for coroutine functions.
+"""The bridge from workers to an event loop of asyncio's, over which calls and coroutines go.
 
-Imported when a loop is first met, for the sake of programs that have none.
+One for each loop, which owns it, and with it what goes on there. It never blocks a worker for the
+sake of the loop, nor keeps a loop alive: handles know the loop by a weak reference only, for when a
+loop is closed with tasks on it, its end as an object is the last moment to tell who waits for them,
+and that end must come. This file is imported when a loop is first met, and imports asyncio.
 
-One bridge per loop. What is due for the loop goes on a list, and the loop is woken only if it has
-not been woken since it last looked: 0.05 µs for each of a burst, instead of 10 µs.
+What is due for the loop goes on a list, and the loop is woken only if it has not been woken since
+it last looked, which is what makes a burst cheap (`docs/design/package.md`).
 
 - The worker: (1) puts its item on the list; (2) if `_armed` is not set, sets it and wakes the loop.
 - The loop: (3) clears `_armed`; (4) takes what is on the list.
 
 The race: an item put between 3 and 4 is taken in step 4, and wakes the loop once more for nothing;
-one put after 4 finds `_armed` cleared. Nothing is left lying.
-
-The bridge belongs to its loop, and with it what goes on there. Handles know the loop by a weak
-reference only: when a loop is closed with tasks on it, its end as an object is the last moment to
-tell who waits for them, and that end must come.
+one put after 4 finds `_armed` cleared. Two workers that both find it so in step 2 both wake the
+loop, and the second time for nothing. Nothing is left lying.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _bridges: weakref.WeakValueDictionary[int, Bridge] = weakref.WeakValueDictionary
 
 
 class Bridge:
-    """The way from workers to one event loop, which owns it."""
+    """The way to one event loop. Thread-safe, but for what says that the loop calls it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -93,6 +93,7 @@ class Bridge:
                 raise
 
     def _drain(self) -> None:
+        """Do steps 3 and 4; the loop calls it."""
         self._armed = False
         items = self._items
         try:
@@ -127,6 +128,7 @@ class Bridge:
         kwargs: dict[str, Any] | None,
         context: Context | None,
     ) -> None:
+        """Make the run of *task* that `start` is about; the loop calls it."""
         if not task._is_wanted():
             self._open.discard(task)
             task._complete_cancelled(asyncio.CancelledError())
@@ -155,6 +157,7 @@ class Bridge:
         return None if run is None else self._runs.get(run)
 
     def _end(self, task: TaskBase[Any], run: asyncio.Future[Any]) -> None:
+        """Tell *task* how *run* has ended; the loop calls it."""
         self._runs.pop(run, None)
         self._open.discard(task)
         copy_outcome(run, task, asyncio.CancelledError)

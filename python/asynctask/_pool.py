@@ -1,4 +1,9 @@
-"""The pool and its counts."""
+"""The pool and its counts.
+
+The public face of the native `PoolBase`, which owns workers, queue and wheel, and does all that has
+to be fast. Here are what the library has in Python too (`map`), what coroutines wait for, and the
+words. A pool is its user's, or the process's if it is the default one. Nothing here takes a lock.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The handle of a task."""
+"""The handle of a task.
+
+The public face of the native `TaskBase`, which has the state: handles are made there, one for each
+post, and belong to whoever posted. Here is what `await` does. It runs nothing and keeps nothing.
+"""
 
 from __future__ import annotations
 

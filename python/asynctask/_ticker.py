@@ -1,4 +1,9 @@
-"""A clock's tick as an iterator."""
+"""A clock's tick as an iterator.
+
+A ticker is its user's, and owns a series that has no callback: the series counts ticks, and
+whoever loops over the ticker takes them. No worker runs for it, and nothing is kept of a tick but
+its count.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ticker", "ticker"]
 
-GLANCE = 0.001
+MANUAL_CLOCK_POLL = 0.001
 """How often a coroutine looks at a clock that is moved by hand: no timer of its loop knows it."""
 
 
@@ -103,7 +108,7 @@ class Ticker:
     def _left(self) -> float:
         """Give the time that the loop sleeps until it looks again."""
         left = self._task._remaining() or 0
-        return min(left, GLANCE) if self._is_by_hand else left
+        return min(left, MANUAL_CLOCK_POLL) if self._is_by_hand else left
 
     def stop(self) -> None:
         """End the ticks, and every loop over them."""

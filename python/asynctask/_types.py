@@ -1,4 +1,4 @@
-"""Types that more than one module names."""
+"""Types that more than one module names. Nothing here is called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""For programs built on asyncio: `asyncio.to_thread` and `run_in_executor` on a pool of ours."""
+"""For programs built on asyncio: `asyncio.to_thread` and `run_in_executor` on a pool of ours.
+
+The loop owns the executor that it is given here, and the executor never ends the pool. Public as
+`asynctask.aio`, and imported when somebody first names it, for it imports asyncio.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The exceptions of asynctask that the standard library has no class for."""
+"""The exceptions of asynctask that the standard library has no class for.
+
+Each is a kind of what the library raises in its place, so that who catches that needs no change.
+The native module raises them; nothing else is here.
+"""
 
 from __future__ import annotations
 

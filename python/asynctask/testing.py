@@ -1,4 +1,8 @@
-"""For tests of programs that use asynctask."""
+"""For tests of programs that use asynctask: a clock to be moved by hand, and a fresh default pool.
+
+Public as `asynctask.testing`, and imported when somebody first names it. The package itself never
+uses it.
+"""
 
 from __future__ import annotations
 
