@@ -200,6 +200,11 @@ bench-full: ## all of it, to ten million timers and ten minutes of an interval: 
 bench-publish: ## make the last run what README and docs/benchmarks.md show
 	$(BIN)/python -m benchmarks.render --publish
 
+.PHONY: bench-tables
+bench-tables: dev ## every published figure and plot, into target/benchmarks
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.render --tables
+
 .PHONY: bench-rust
 bench-rust: ## the wheel's benchmarks
 	cargo bench --bench wheel

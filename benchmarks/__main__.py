@@ -107,7 +107,7 @@ def main() -> int:
         if arguments.save:
             saved.append(arguments.save / results.file_name(found))
         for path in saved:
-            results.write(found, path)
+            results.write([found], path)
             print(f"written to {path}", file=sys.stderr)
         verdicts.judge([found])  # last: what is said of a figure is in no file
         print(report.table(found), flush=True)

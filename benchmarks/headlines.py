@@ -1,4 +1,4 @@
-"""The few figures that speak for a run: what README shows, and what two runs are compared by.
+"""The few figures that speak for a run: what the documents show, and what two runs are compared by.
 
 Each is our first contestant's figure of a metric that has a target, and the peer that comes nearest
 to it, or is ahead; where nothing of a name has a target, of the first that is measured. Nothing is
@@ -18,29 +18,19 @@ if TYPE_CHECKING:
 
     from benchmarks.results import Interval, Results, RowResult, WorkloadResult
 
-NAMES = {
-    "P1": "post a no-op, and run it",
-    "P2": "submit, and its result",
-    "P3": "post a delay, cancel it",
-    "P4": "insert",
-    "P5": "cancel and insert",
-    "P6": "expire, spread over a minute",
-    "P7": "lateness, idle machine",
-    "P8": "lateness beside a busy main thread",
-    "P9": "main thread's speed while timers fire",
-    "P10": "memory of a pending timer",
-    "P11": "wake-ups of an idle process",
-    "P12": "while a great many fall due",
-    "P13": "64 blocking callbacks on 8 workers",
-    "P14": "50 nested waits on 1 worker",
-    "P15": "an interval's phase",
-    "P16": "main thread beside endless callbacks",
-    "P17": "await tasks",
-    "POOL": "run tasks on a pool",
-}
 OURS = "ours"
-IN_README = frozenset(NAMES) - {"P11", "P14", "P15"}
-"""Those of README: not those in which peers are not compared, or are stuck."""
+SHORT = (
+    ("module", "P1", 0, "ns"),
+    ("module", "P1", 3, "ns"),
+    ("module", "P2", 0, "p50"),
+    ("module", "P2", 0, "p99"),
+    ("module", "P3", 0, "ns"),
+    ("module", "P8", 0, "p50"),
+    ("module", "P10", 0, "bytes"),
+    ("core", "POOL", 0, "8"),
+)
+"""README's, by part, name, place and metric: what a service does all day, and what others do
+better. They are the same for every run: none is exchanged for another that looks better."""
 IN_ALL = frozenset({"P2", "P4", "P5", "P10", "P12"})
 """Those of which every workload is shown, and whatever of it has a target or peers: of one alone a
 reader would have half of it. What a program calls comes before what it is made of, and an idle pool
@@ -70,11 +60,8 @@ class Headline:
 
     @property
     def what(self) -> str:
-        """Say what it is."""
-        name = NAMES.get(self.id, self.id)
-        if self.id in IN_ALL:
-            name = self.workload.removeprefix("core: ")
-        return f"{name}: {self.title}"
+        """Say what it is, and under which condition."""
+        return f"{self.workload.removeprefix('core: ')}: {self.title}"
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -101,7 +88,7 @@ class Headline:
 def headlines(results: Results) -> list[Headline]:
     """Choose them: of each name the first workload that has a target, or else the first.
 
-    Of those `IN_ALL` all workloads.
+    Of those `IN_ALL` all workloads; and whatever is in README.
     """
     chosen: dict[str, list[Headline]] = {}
     without: dict[str, list[Headline]] = {}
@@ -117,6 +104,10 @@ def headlines(results: Results) -> list[Headline]:
         else:
             (chosen if held else without).setdefault(workload["id"], shown)
     chosen = without | chosen
+    for part, *key in SHORT:
+        one = headline(results, (key[0], key[1], key[2])) if part == results["part"] else None
+        if one is not None and all(one.key != other.key for other in chosen[one.id]):
+            chosen[one.id].append(one)
     return [one for name in sorted(chosen, key=by_number) for one in chosen[name]]
 
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from benchmarks.headlines import (
-    NAMES,
+    SHORT,
     by_metric,
     by_number,
     headline,
@@ -26,7 +26,7 @@ from benchmarks.report import (
     versions,
     with_micro,
 )
-from benchmarks.results import CORE, python_minor, rows_with_targets
+from benchmarks.results import CORE, MODULE, python_minor, rows_with_targets
 from benchmarks.verdicts import (
     MISSED,
     NOISY,
@@ -38,23 +38,17 @@ from benchmarks.verdicts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.headlines import Headline
     from benchmarks.results import Interval, Results, RowResult, WorkloadResult
 
-PAGE = ("machine", "headlines", "missed", "plots", "tables")
-"""What a page of its own has, in this order."""
+PAGE = ("machine", "headlines", "missed", "lost", "plots", "tables")
+"""What a page with everything has, in this order."""
 MARKED = re.compile(
     r"(?P<begin><!-- benchmarks:(?P<name>[a-z]+) -->\n)(?P<old>.*?)(?P<end><!-- end -->)", re.DOTALL
 )
-PLOTS = {
-    "headlines": "How far ahead of the best peer",
-    "lateness": "How late a timer's callback starts",
-    "main-thread": "What is left to the main thread",
-    "scaling": "How the cost grows",
-}
 
 
 def fill(path: Path, parts: Mapping[str, str]) -> None:
@@ -67,15 +61,12 @@ def fill(path: Path, parts: Mapping[str, str]) -> None:
     path.write_text(MARKED.sub(replace, text), encoding="utf-8")
 
 
-def sections(
-    found: Sequence[Results], drawn: Sequence[str], names: Container[str] = NAMES
-) -> dict[str, str]:
+def sections(found: Sequence[Results], drawn: Sequence[str] = ()) -> dict[str, str]:
     """Make all parts of a document.
 
     Args:
         found: Results of every part and Python.
-        drawn: The PNGs, by their paths from the document.
-        names: Whose headlines it has.
+        drawn: The plots, by their paths from the document.
     """
     modules = [one for one in found if one["part"] != CORE and one["scale"] != "full"]
     cores = [one for one in found if one["part"] == CORE and one["scale"] != "full"]
@@ -83,14 +74,19 @@ def sections(
     modules = modules or [one for one in found if one["part"] != CORE]
     cores = cores or [one for one in found if one["part"] == CORE]
     shown = [*modules, *cores]
-    return {
+    made = {
         "machine": _machine(shown),
         "summary": _summary(shown),
-        "headlines": with_micro(_headlines(modules, cores, names)),
-        "missed": with_micro(_missed(shown)),
-        "plots": with_micro(_plots(drawn, shown if names is NAMES else ())),
-        "tables": with_micro("\n\n".join(_tables(one) for one in (*shown, *_others(found, shown)))),
+        "short": _short(modules, cores),
+        "headlines": _headlines(modules, cores),
+        "missed": _missed(shown),
+        "losses": _losses(shown),
+        "lost": _lost(shown),
+        "absent": _absent(shown),
+        "plots": "\n\n".join(f"![{path}]({path})" for path in drawn),
+        "tables": "\n\n".join(_tables(one) for one in (*shown, *_others(found, shown))),
     }
+    return {name: with_micro(text) for name, text in made.items()}
 
 
 def _others(found: Sequence[Results], shown: Sequence[Results]) -> list[Results]:
@@ -155,42 +151,54 @@ def _table(head: Sequence[str], lines: Iterable[Sequence[str]], left: int = 1) -
     )
 
 
-def _headlines(modules: Sequence[Results], cores: Sequence[Results], names: Container[str]) -> str:
-    """Make the short tables: the module beside Python, and the core beside Rust, Go and Java."""
+def _short(modules: Sequence[Results], cores: Sequence[Results]) -> str:
+    """Make README's table: what `SHORT` names, without the rounds."""
+    versions_of = " / ".join(python_minor(one) for one in modules)
+    lines = []
+    for found, part in ((modules, MODULE), (cores, CORE)):
+        keys = [key for where, *key in SHORT if where == part]
+        for key, line in _headline_lines(found, has_spans=False).items():
+            if list(key) in keys:
+                lines.append([line[0], "core: " * (part == CORE) + line[1], *line[2:4], line[5]])
+    head = ["", "what, and when", f"asynctask, {versions_of}", "ahead of the best peer", "met"]
+    return _table(head, lines, left=2)
+
+
+def _headlines(modules: Sequence[Results], cores: Sequence[Results]) -> str:
+    """Make the tables of the module beside Python, and the core beside Rust, Go and Java."""
     parts = []
-    if modules:
-        versions_of = [python_minor(one) for one in modules]
-        head = ["", "the module beside Python's"]
-        head += [f"asynctask, {version}" for version in versions_of]
-        head += [f"ahead of the best peer, {version}" for version in versions_of]
-        head += ["targets", "met"]
-        parts.append(_table(head, _headline_lines(modules, names), left=2))
-    if cores:
-        head = ["", "the core beside Rust, Go and Java", "asynctask", "ahead of the best peer"]
-        head += ["targets", "met"]
-        parts.append(_table(head, _headline_lines(cores, names), left=2))
+    versions_of = " / ".join(python_minor(one) for one in modules)
+    for found, beside in (
+        (modules, f"the module beside Python's, on {versions_of}"),
+        (cores, "the core beside Rust, Go and Java"),
+    ):
+        if found:
+            head = ["", beside, "asynctask", "ahead of the best peer", "targets", "met"]
+            parts.append(_table(head, _headline_lines(found).values(), left=2))
     return "\n\n".join(parts)
 
 
-def _headline_lines(found: Sequence[Results], names: Container[str]) -> list[list[str]]:
+def _headline_lines(
+    found: Sequence[Results], *, has_spans: bool = True
+) -> dict[tuple[int | str, ...], list[str]]:
     # The newest Python first, for it may have targets that older ones have not.
-    newest = [one for results in reversed(found) for one in headlines(results) if one.id in names]
+    newest = [one for results in reversed(found) for one in headlines(results)]
     keys: dict[tuple[str, int, str], Headline] = {}
     for one in newest:
         keys.setdefault(one.key, one)
-    lines = []
+    lines: dict[tuple[int | str, ...], list[str]] = {}
     for key, last in sorted(keys.items(), key=lambda item: by_number(item[0][0])):
         every = [headline(results, key) for results in found]
-        lines.append(
-            [
-                last.id,
-                last.what,
-                *("" if one is None else number(_value(one.ours), one.digits) for one in every),
-                *("" if one is None else _ahead(one) for one in every),
-                _targets(last),
-                _met(every),
-            ]
-        )
+        lines[key] = [
+            last.id,
+            last.what,
+            " / ".join(
+                "-" if one is None else number(_value(one.ours), one.digits) for one in every
+            ),
+            _ahead([one for one in every if one is not None], has_spans=has_spans),
+            _targets(last),
+            _met(every),
+        ]
     return lines
 
 
@@ -198,18 +206,26 @@ def _value(row: RowResult) -> float:
     return row["figure"]["value"]
 
 
-def _ahead(headline: Headline) -> str:
-    """Write the ratio to the best peer, or the peer's own figure where no ratio makes sense."""
-    if headline.best is None:
-        return "no peer"
-    name = f"`{headline.best['case']}`"
-    if headline.ratio is None:
-        nothing = "".join(
-            f"; {number(_value(row), headline.digits)}: a control that does nothing"
-            for row in headline.controls
-        )
-        return f"{number(_value(headline.best), headline.digits)}: {name}{nothing}"
-    return f"**{_times(headline.ratio, headline.best['rounds_used'])}** {name}"
+def _ahead(every: Sequence[Headline], *, has_spans: bool) -> str:
+    """Write the ratios to the best peer, or its own figures where no ratio makes sense."""
+    pairs = [_beside(one, has_spans=has_spans) for one in every]
+    if len({peer for _, peer in pairs}) == 1:
+        texts = [text for text, _ in pairs if text]
+        pairs = [(" / ".join(texts), pairs[0][1])]
+    return " / ".join(f"{text} {peer}".strip() for text, peer in pairs)
+
+
+def _beside(headline: Headline, *, has_spans: bool) -> tuple[str, str]:
+    best = headline.best
+    if best is None:
+        return "", "no peer"
+    if headline.ratio is not None:
+        return f"**{_times(headline.ratio, best['rounds_used'] * has_spans)}**", f"`{best['case']}`"
+    nothing = "".join(
+        f" ({number(_value(row), headline.digits)} with a control that does nothing)"
+        for row in headline.controls
+    )
+    return f"{number(_value(best), headline.digits)}{nothing}", f"with `{best['case']}`"
 
 
 def _times(ratio: Interval, count: int) -> str:
@@ -236,7 +252,7 @@ def _met(every: Sequence[Headline | None]) -> str:
 
 
 def _missed(found: Sequence[Results]) -> str:
-    """List every target that is missed, and every comparison that is lost."""
+    """List every target that is missed, or was missed where nobody can tell."""
     lines = []
     for results in found:
         lines.append(f"- **{label(results)}**: {counts(results)}.")
@@ -256,38 +272,74 @@ def _missed(found: Sequence[Results]) -> str:
             if those:
                 lines.append(f"  - {what}:")
                 lines.extend(f"    - {one}" for one in those)
-        lost = list(_lost(results))
-        if lost:
-            lines.append(
-                "  - a peer is ahead in (~: not in every round; !: the peer comes early; without a "
-                "ratio: the peer's figure and ours):"
-            )
-            lines.extend(f"    - {one}" for one in lost)
         for name, reason in results["failed"].items():
             lines.append(f"  - failed, and without figures: {name}: {reason}")
     return "\n".join(lines)
 
 
-def _lost(results: Results) -> Iterable[str]:
-    """Find where a peer does better, in whatever it is measured, by however little."""
+def _losses(found: Sequence[Results]) -> str:
+    """Make a table of the workloads in which a peer is ahead: how often, and how far at most."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for results in found:
+        of_workload: dict[tuple[str, str], list[tuple[RowResult, RowResult]]] = {}
+        for workload, row, ours in _compared(results):
+            of_workload.setdefault((workload["id"], workload["title"]), []).append((row, ours))
+        for (name, title), pairs in of_workload.items():
+            ahead = [pair for pair in pairs if _is_ahead(*pair)]
+            if ahead:
+                where = (name, title.removeprefix("core: "))
+                which = f"{label(results)}: {len(ahead)} of {len(pairs)}"
+                lines.setdefault(where, []).append(f"{which}; {_furthest(ahead)}")
+    head = ["", "a peer is ahead in", "comparisons lost, and the furthest"]
+    return _table(head, ([*where, "<br>".join(each)] for where, each in lines.items()), left=3)
+
+
+def _furthest(ahead: Sequence[tuple[RowResult, RowResult]]) -> str:
+    def order(pair: tuple[RowResult, RowResult]) -> float:
+        row, ours = pair
+        if row["ratio"] is not None:
+            return row["ratio"]["value"]
+        better, worse = sorted((_value(row), _value(ours)))
+        return better / worse if better > 0 else 0.0
+
+    row, ours = min(ahead, key=order)
+    return f"`{row['case']}`, {row['metric_title']}, {_lead(row, ours)}"
+
+
+def _lost(found: Sequence[Results]) -> str:
+    """List every comparison in which a peer does better, by however little."""
+    marks = "~: not in every round; !: the peer comes early"
+    lines = [f"A peer is ahead in ({marks}; without a ratio: the peer's figure and ours):", ""]
+    for results in found:
+        lines.append(f"- **{label(results)}**")
+        lines.extend(
+            f"  - {workload['id']} {workload['title']}: {row['metric_title']}, {row['case']}: "
+            f"{_lead(row, ours)}"
+            for workload, row, ours in _compared(results)
+            if _is_ahead(row, ours)
+        )
+    return "\n".join(lines)
+
+
+def _compared(results: Results) -> Iterable[tuple[WorkloadResult, RowResult, RowResult]]:
+    """Give every row of a peer, beside ours."""
     for workload in results["workloads"]:
         for rows in by_metric(workload).values():
             ours = next((row for row in rows if row["ours"]), None)
             for row in rows:
-                if ours is None or row["ours"] or row["is_control"] or not _is_ahead(row, ours):
-                    continue
-                ratio = row["ratio"]
-                marks = "!" if row.get("is_early") else ""
-                if ratio is not None:
-                    marks += "~" if ratio["max"] >= 1 else ""
-                    text = _times(ratio, row["rounds_used"])
-                else:
-                    figures = (number(_value(one), row["digits"]) for one in (row, ours))
-                    text = " : ".join(figures)
-                yield (
-                    f"{workload['id']} {workload['title']}: "
-                    f"{row['metric_title']}, {row['case']}: {text}{' ' if marks else ''}{marks}"
-                )
+                if ours is not None and not row["ours"] and not row["is_control"]:
+                    yield workload, row, ours
+
+
+def _lead(row: RowResult, ours: RowResult) -> str:
+    ratio = row["ratio"]
+    marks = "!" if row.get("is_early") else ""
+    if ratio is not None:
+        marks += "~" if ratio["max"] >= 1 else ""
+        text = _times(ratio, row["rounds_used"])
+    else:
+        text = " : ".join(number(_value(one), row["digits"]) for one in (row, ours))
+    return f"{text} {marks}".rstrip()
 
 
 def _is_ahead(peer: RowResult, ours: RowResult) -> bool:
@@ -298,28 +350,14 @@ def _is_ahead(peer: RowResult, ours: RowResult) -> bool:
     return _value(peer) < _value(ours)
 
 
-def _plots(drawn: Sequence[str], found: Sequence[Results]) -> str:
-    lines = []
-    absent = [
-        f"{one.id} {one.title} ({label(results)})"
+def _absent(found: Sequence[Results]) -> str:
+    """Name the headlines that have no bar, for they have no ratio to a peer."""
+    return "No bar, for want of a ratio: " + _each(
+        f"{one.id} {one.title}"
         for results in found
         for one in headlines(results)
         if one.ratio is None
-    ]
-    if absent:
-        lines.append(
-            "The first has no bar for what has no ratio to a peer: "
-            f"{_each(absent, '; ')}. Their figures are in the tables."
-        )
-    for path in drawn:
-        stem = path.rpartition("/")[2].removesuffix(".png")
-        kind = next((kind for kind in PLOTS if stem.startswith(kind)), stem)
-        what = PLOTS.get(kind, kind)
-        which = stem.removeprefix(kind).removeprefix("-")
-        title = f"{what}, {which}" if which else what
-        svg = f"{path.removesuffix('.png')}.svg"
-        lines.append(f"[![{title}]({path})]({svg})")
-    return "\n\n".join(lines)
+    )
 
 
 def _tables(results: Results) -> str:

@@ -1,4 +1,4 @@
-"""Draws what a run found: SVG and PNG, the same bytes for the same results.
+"""Draws what a run found as SVG, the same bytes for the same results.
 
 One colour for each contestant, in every plot.
 """
@@ -12,7 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from benchmarks.headlines import by_metric, by_number, headlines, label
+from benchmarks.headlines import SHORT, by_metric, by_number, headlines, label
 from benchmarks.report import number, on_what, with_micro
 from benchmarks.results import CORE, python_minor
 
@@ -41,6 +41,8 @@ COLOURS = (
 OTHERS = ("#637939", "#843c39", "#5254a3", "#8c6d31")
 CONTROL = "#9a9a9a"
 STYLES = ("-", "--", "-.", ":")
+LONG = re.compile(r"(\.\d\d)\d+")
+PANEL = re.compile(r'<g(?= id="axes)')
 LOOK: dict[Any, Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
@@ -49,7 +51,7 @@ LOOK: dict[Any, Any] = {
     "axes.labelsize": 9,
     "figure.dpi": 110,
     "figure.titlesize": 11,
-    "font.family": "DejaVu Sans",
+    "font.family": "sans-serif",
     "font.size": 9,
     "grid.alpha": 0.3,
     "legend.fontsize": 8,
@@ -62,7 +64,7 @@ GROUPS = {"lateness": ("P7", "P8"), "main-thread": ("P9", "P16")}
 
 
 def draw_all(found: Sequence[Results], folder: Path) -> list[Path]:
-    """Draw everything that the results have; give the PNGs, with an SVG beside each."""
+    """Draw everything that the results have; give the files."""
     with mpl.rc_context(LOOK):
         drawn = {"headlines": headline_bars(found)}
         for results in found:
@@ -73,8 +75,22 @@ def draw_all(found: Sequence[Results], folder: Path) -> list[Path]:
         paths = []
         for name, figure in drawn.items():
             if figure is not None:
-                paths.append(_save(figure, folder / f"{name}.png"))
+                paths.append(_save(figure, folder / f"{name}.svg"))
         return paths
+
+
+def draw_published(found: Sequence[Results], folder: Path) -> None:
+    """Draw what README and docs/benchmarks.md show: of the distributions the newest Python's."""
+    with mpl.rc_context(LOOK):
+        drawn = {"short": headline_bars(found, is_short=True), "headlines": headline_bars(found)}
+        for results in found:  # the newest Python comes last, and after it the core
+            for group, ids in _groups(results).items():
+                if group in GROUPS:
+                    drawn[group] = distributions(results, ids)
+            drawn["scaling"] = curves(results)
+        for name, figure in drawn.items():
+            if figure is not None:
+                _save(figure, folder / f"{name}.svg")
 
 
 def for_drawing(found: Sequence[Results]) -> list[Results]:
@@ -92,12 +108,12 @@ def _suffix(results: Results) -> str:
 
 def _save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
-    svg = path.with_suffix(".svg")
-    figure.savefig(svg, metadata={"Date": None, "Creator": None})
-    # matplotlib leaves spaces at the ends of lines.
-    lines = [line.rstrip() for line in svg.read_text(encoding="utf-8").splitlines()]
-    svg.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
+    text = path.read_text(encoding="utf-8")
+    # A hundredth of a point is enough, and a line for each panel: nobody edits this.
+    text = re.sub(r'"[^"<>]*"', lambda match: LONG.sub(r"\1", match[0]), text)
+    text = re.sub(r"\s*\n\s*(<?)", lambda match: match[1] or " ", text)
+    path.write_text(PANEL.sub("\n<g", text).strip() + "\n", encoding="utf-8")
     return path
 
 
@@ -329,7 +345,7 @@ def _legend(ax: Axes) -> None:
     )
 
 
-def headline_bars(found: Sequence[Results]) -> Figure | None:
+def headline_bars(found: Sequence[Results], *, is_short: bool = False) -> Figure | None:
     """Draw how far we are ahead of the best peer, for each headline; below 1 is a loss."""
     names: dict[tuple[bool, str], None] = {}
     bars: list[tuple[Results, dict[tuple[bool, str], tuple[float, float, float, str]]]] = []
@@ -337,6 +353,8 @@ def headline_bars(found: Sequence[Results]) -> Figure | None:
         is_core = results["part"] == CORE
         of_one = {}
         for one in headlines(results):
+            if is_short and (results["part"], *one.key) not in SHORT:
+                continue
             if one.ratio is not None and one.best is not None and one.ratio["value"] > 0:
                 key = is_core, with_micro(f"{one.id}  {one.what}")
                 names[key] = None
@@ -364,8 +382,8 @@ def headline_bars(found: Sequence[Results]) -> Figure | None:
 
 
 def _wrapped(name: str) -> str:
-    head, _, tail = name.partition(": ")
-    return f"{head}\n{tail}" if tail else head
+    head, _, tail = name.rpartition(": ")
+    return f"{head}\n{tail}" if head else tail
 
 
 def _bars(

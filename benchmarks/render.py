@@ -1,22 +1,22 @@
 """Writes the tables and plots of a run: ``python -m benchmarks.render``.
 
-It reads the JSON of a folder, the run that was saved last unless told otherwise, writes
-``benchmarks.md`` and the plots beside it, and prints the headlines next to the published ones, each
-with whether it is within the noise. With ``--publish`` the run becomes the published one: its JSON
-is copied to ``benchmarks/results``, and ``docs/benchmarks.md`` and README are written anew, between
-their markers.
+It reads the results in a folder, the run that was saved last unless told otherwise, writes
+``benchmarks.md`` and the plots beside them, and prints the headlines next to the published ones,
+each with whether it is within the noise. With ``--publish`` the run becomes the published one: it
+goes to ``benchmarks/results/published.json``, and ``docs/benchmarks.md`` and README are written
+anew, between their markers. With ``--tables`` every published figure is written, to a folder that
+is not kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import markdown, plots, results, verdicts
-from benchmarks.headlines import IN_README, NAMES, compare, label, noise
+from benchmarks.headlines import compare, label, noise
 from benchmarks.report import number, span
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DOCS = results.ROOT / "docs"
 README = results.ROOT / "README.md"
+TABLES = results.ROOT / "target" / "benchmarks"
 
 
 def parse() -> argparse.Namespace:
@@ -42,39 +43,27 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--publish", action="store_true", help="make it what the documentation shows"
     )
+    parser.add_argument(
+        "--tables", action="store_true", help="write every published figure and plot to target"
+    )
     return parser.parse_args()
 
 
-def publish(found: Sequence[Results], folder: Path) -> None:
-    """Make these results the published ones."""
-    results.PUBLISHED.mkdir(exist_ok=True)
-    before = {results.file_name(one): one for one in results.read_all(results.PUBLISHED)}
-    replaced = [
-        before[name]
-        for name, one in ((results.file_name(one), one) for one in found)
-        if name in before and before[name]["machine"]["date"] != one["machine"]["date"]
-    ]
-    if replaced:
-        verdicts.write(results.BEFORE, replaced)
+def publish(found: Sequence[Results]) -> None:
+    """Make these results the published ones, in the place of earlier ones of the same part."""
+    published = {results.file_name(one): one for one in results.read_all(results.PUBLISHED)}
     for one in found:
-        path = folder / results.file_name(one)
-        if path.parent != results.PUBLISHED:
-            shutil.copyfile(path, results.PUBLISHED / path.name)
-    everything = results.read_all(results.PUBLISHED)
-    verdicts.judge(everything, verdicts.read(results.BEFORE))
-    drawn = plots.draw_all(plots.for_drawing(everything), DOCS / "plots")
-    for document, shown, names in (
-        (DOCS / "benchmarks.md", drawn, NAMES),
-        (README, _for_readme(drawn), IN_README),
-    ):
-        relative = [str(path.relative_to(document.parent)) for path in shown]
-        markdown.fill(document, markdown.sections(everything, relative, names))
-
-
-def _for_readme(drawn: Sequence[Path]) -> list[Path]:
-    """Choose two: the headlines, and how late timers are on the newest Python."""
-    lateness = [path for path in drawn if path.name.startswith("lateness")]
-    return [*(path for path in drawn if path.stem == "headlines"), *lateness[-1:]]
+        name = results.file_name(one)
+        if name in published:
+            verdicts.remember(one, published[name])
+        published[name] = one
+    everything = results.in_order(published.values())
+    results.write(everything, results.PUBLISHED)
+    verdicts.judge(everything)
+    plots.draw_published(plots.for_drawing(everything), DOCS / "plots")
+    parts = markdown.sections(everything)
+    for document in (DOCS / "benchmarks.md", README):
+        markdown.fill(document, parts)
 
 
 def write_beside(found: Sequence[Results], folder: Path) -> Path:
@@ -125,6 +114,9 @@ def _cells(agreement: Agreement) -> list[str]:
 def main() -> int:
     """Write, and compare or publish."""
     arguments = parse()
+    if arguments.tables:
+        print(f"written to {write_beside(results.read_all(results.PUBLISHED), TABLES)}")
+        return 0
     folder: Path = arguments.folder.resolve()
     found = results.read_all(folder)
     if not found:
@@ -135,7 +127,7 @@ def main() -> int:
         if failed:
             print(f"not published, for these failed: {'; '.join(failed)}", file=sys.stderr)
             return 1
-        publish(found, folder)
+        publish(found)
         return 0
     before = {results.file_name(one): one for one in results.read_all(results.PUBLISHED)}
     for one in found:

@@ -7,26 +7,23 @@ that what is published can be drawn again without measuring again.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypeAlias, TypedDict
 
 from benchmarks.machine import Machine, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from benchmarks.harness import Figure, Outcome, Row
 
 ROOT = Path(__file__).resolve().parents[1]
-PUBLISHED = ROOT / "benchmarks" / "results"
-BEFORE = PUBLISHED / "before" / "verdicts.json"
-"""What the runs that were published before found of their targets."""
-LOCAL = PUBLISHED / "local"
+PUBLISHED = ROOT / "benchmarks" / "results" / "published.json"
+"""The runs that the documents show, every figure of them."""
+LOCAL = PUBLISHED.parent / "local"
 """Where a run is saved; nothing there is in the repository."""
 
 MODULE, CORE = "module", "core"
-PAIR = re.compile(r"\[\s+([-+.\de]+),\s+([-+.\de]+)\s+\]")
 
 Quantiles: TypeAlias = "list[tuple[float, float]]"
 """Pairs of a share of the observations and the value that so many do not exceed."""
@@ -59,6 +56,8 @@ class RowResult(TypedDict):
     target: str | None
     met: bool | None
     """Whether the figure meets the target; what may be said of it is in `verdict`."""
+    before: NotRequired[bool]
+    """Whether the run that was published before met it: see `verdicts.remember`."""
     each: NotRequired[list[float]]
     """The figures of the rounds that were used, in their order: ratios are made of these."""
     verdict: NotRequired[str]
@@ -199,22 +198,35 @@ def python_minor(results: Results) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def write(results: Results, path: Path) -> None:
-    """Write one run, in lines short enough to compare and not one for each number of a pair."""
-    text = PAIR.sub(r"[\1, \2]", json.dumps(results, indent=1, ensure_ascii=False))
+def write(found: Iterable[Results], path: Path) -> None:
+    """Write runs: a line for each row, and one for each run and workload around them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(f"[\n{_lines(found, 'workloads', 'rows')}]\n", encoding="utf-8")
 
 
-def read(path: Path) -> Results:
-    """Read one run."""
-    results: Results = json.loads(path.read_text(encoding="utf-8"))
-    return results
+def _lines(things: Iterable[Mapping[str, Any]], *inner: str) -> str:
+    """Write things, each on a line; what `inner` names of them follows it on lines of its own."""
+    made = []
+    for thing in things:
+        rest = {name: value for name, value in thing.items() if name not in inner[:1]}
+        line = json.dumps(rest, separators=(",", ":"), ensure_ascii=False)
+        if inner:
+            line = f'{line[:-1]},"{inner[0]}":[\n{_lines(thing[inner[0]], *inner[1:])}]}}'
+        made.append(line)
+    return ",\n".join(made) + "\n" * bool(made)
 
 
-def read_all(folder: Path) -> list[Results]:
-    """Read all runs of a folder: the modules by the version of their Python, then the core."""
-    found = [read(path) for path in folder.glob("*.json")]
+def read_all(path: Path) -> list[Results]:
+    """Read the runs of a file or a folder: the modules by their Python, then the core."""
+    files = path.glob("*.json") if path.is_dir() else [path] if path.exists() else []
+    found: list[Results] = []
+    for file in files:
+        found.extend(json.loads(file.read_text(encoding="utf-8")))
+    return in_order(found)
+
+
+def in_order(found: Iterable[Results]) -> list[Results]:
+    """Order runs as they are shown."""
 
     def order(results: Results) -> tuple[Any, ...]:
         minor = [int(number) for number in python_minor(results).split(".")]

@@ -3,7 +3,8 @@
 The rules are the same for every Python, and know nothing of who is ahead:
 
 - A run in which more than a third of the rounds were noisy has no verdicts: all are open.
-- A verdict that the run before, `results.BEFORE`, does not share is open.
+- A verdict that the run that was published before does not share is open: its own is kept in the
+  row, as `before`.
 - A target that a control which does nothing misses as well, in any round, cannot be told: it is
   open.
 - A peer that runs anything early, on any Python, is not the best peer of that name: a timer that
@@ -12,14 +13,12 @@ The rules are the same for every Python, and know nothing of who is ahead:
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from benchmarks.results import file_name
+from benchmarks.results import rows_with_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from benchmarks.results import Results, RowResult, WorkloadResult
 
@@ -33,12 +32,10 @@ NOTHING = "nothing"
 """How the name of a control begins that does nothing."""
 
 
-def judge(found: Sequence[Results], before: Mapping[str, Mapping[str, bool]] | None = None) -> None:
+def judge(found: Sequence[Results]) -> None:
     """Write into each row what may be said of its target, and whether the contestant is early.
 
-    Args:
-        found: Runs that are shown together.
-        before: What `verdicts` gave of the runs before, by the names of their files.
+    Runs that are shown together are judged together: who is early in one is early in all.
     """
     early = {
         (workload["id"], row["case"])
@@ -48,7 +45,6 @@ def judge(found: Sequence[Results], before: Mapping[str, Mapping[str, bool]] | N
         if row["metric"] == EARLY and row["figure"]["value"] > 0 and not row["ours"]
     }
     for results in found:
-        then = (before or {}).get(file_name(results), {})
         for workload in results["workloads"]:
             for row in workload["rows"]:
                 row["is_early"] = (workload["id"], row["case"]) in early
@@ -57,7 +53,7 @@ def judge(found: Sequence[Results], before: Mapping[str, Mapping[str, bool]] | N
                 reason = None
                 if is_noisy(results):
                     reason = NOISY
-                elif then.get(_key(workload, row), row["met"]) != row["met"]:
+                elif row.get("before", row["met"]) != row["met"]:
                     reason = NOT_SHARED
                 elif _is_missed_by_nothing(workload, row):
                     reason = NOT_TOLD
@@ -80,10 +76,6 @@ def is_noisy(results: Results) -> bool:
     return noisy * 3 > rounds
 
 
-def _key(workload: WorkloadResult, row: RowResult) -> str:
-    return " | ".join((workload["id"], workload["title"], row["metric"], row["case"]))
-
-
 def _is_missed_by_nothing(workload: WorkloadResult, row: RowResult) -> bool:
     """Whether a control that does nothing misses our target in one of its rounds."""
     if not row["ours"] or row["target"] is None:
@@ -98,25 +90,21 @@ def _is_missed_by_nothing(workload: WorkloadResult, row: RowResult) -> bool:
     return False
 
 
-def verdicts(results: Results) -> dict[str, bool]:
-    """Give what a run found of each target, to hold the next run against."""
-    return {
-        _key(workload, row): row["met"]
-        for workload in results["workloads"]
-        for row in workload["rows"]
-        if row["met"] is not None
+def remember(results: Results, replaced: Results) -> None:
+    """Keep in each row of a run what the run that it replaces found of the same target.
+
+    A run that is published once more is held against what it was held against before.
+    """
+    is_same = results["machine"]["date"] == replaced["machine"]["date"]
+    then = {
+        _key(workload, row): row.get("before") if is_same else row["met"]
+        for workload, row in rows_with_targets(replaced)
     }
+    for workload, row in rows_with_targets(results):
+        met = then.get(_key(workload, row))
+        if met is not None:
+            row["before"] = met
 
 
-def read(path: Path) -> dict[str, dict[str, bool]]:
-    """Read the verdicts of the runs before, if there are any."""
-    if not path.exists():
-        return {}
-    before: dict[str, dict[str, bool]] = json.loads(path.read_text(encoding="utf-8"))
-    return before
-
-
-def write(path: Path, replaced: Iterable[Results]) -> None:
-    """Keep the verdicts of runs that are about to be replaced."""
-    before = read(path) | {file_name(results): verdicts(results) for results in replaced}
-    path.write_text(json.dumps(before, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def _key(workload: WorkloadResult, row: RowResult) -> tuple[str, ...]:
+    return workload["id"], workload["title"], row["metric"], row["case"]

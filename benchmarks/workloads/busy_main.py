@@ -269,7 +269,13 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                 digits=1,
                 is_drawn=True,
             ),
-            Metric("low", "in the slowest 1 % of windows", reduce=percentile(0.01), compared=False),
+            Metric(
+                "low",
+                "in the slowest 1 % of windows",
+                reduce=percentile(0.01),
+                compared=False,
+                is_more_better=True,
+            ),
             Metric(
                 "stall",
                 "main thread's longest stall, ms",
@@ -290,7 +296,13 @@ def workloads(scale: Scale) -> Sequence[Workload]:
         return Case(name, lambda: beside(make, method, start, turns), **keywords)
 
     window = f"windows of {WINDOW // MS} ms"
-    done = Metric("rate", "callbacks run meanwhile, thousand a second", compared=False, digits=1)
+    done = Metric(
+        "rate",
+        "callbacks run meanwhile, thousand a second",
+        compared=False,
+        digits=1,
+        is_more_better=True,
+    )
     few = SLICE * RATE // 1000 // MS
     return [
         Workload(

@@ -1,6 +1,7 @@
 """The benchmarks' arithmetic, their documents, and one small run of them all; never a speed."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +28,8 @@ def turns(*samples):
     return lambda: next(left)
 
 
-def workload(*cases, metric, rounds=3, **others):
-    return Workload("P1", "post", [metric], cases, rounds, **others)
+def workload(*cases, metric, rounds=3, name="P1", **others):
+    return Workload(name, "post", [metric], cases, rounds, **others)
 
 
 def run(*workloads):
@@ -99,24 +100,36 @@ def test_what_is_early_or_nothing_has_no_ratio_and_is_not_the_best():
 def test_what_has_no_target_is_a_headline_where_nothing_of_its_name_has_one():
     """The first that is measured stands for the name, unless a later one is held to something."""
     found = run(
-        workload(Case("ours", ns(1), ours=True), metric=Metric("ns", "first"), rounds=1),
-        workload(Case("ours", ns(1), ours=True), metric=Metric("ns", "second"), rounds=1),
+        workload(
+            Case("ours", ns(1), ours=True), metric=Metric("ns", "first"), rounds=1, name="P17"
+        ),
+        workload(
+            Case("ours", ns(1), ours=True), metric=Metric("ns", "second"), rounds=1, name="P17"
+        ),
     )
     assert [one.title for one in headlines.headlines(found)] == ["first"]
     found = run(
-        workload(Case("ours", ns(1), ours=True), metric=Metric("ns", "first"), rounds=1),
-        workload(Case("ours", ns(1), ours=True), metric=TIME, rounds=1),
+        workload(
+            Case("ours", ns(1), ours=True), metric=Metric("ns", "first"), rounds=1, name="P17"
+        ),
+        workload(Case("ours", ns(1), ours=True), metric=TIME, rounds=1, name="P17"),
     )
     assert [one.title for one in headlines.headlines(found)] == [TIME.title]
 
 
-def test_readme_has_those_headlines_in_which_peers_are_compared():
-    """The page of the benchmarks has the others, too."""
-    found = [published((1, 1, 1), (2, 2, 2))]
-    assert "| P1 |" in markdown.sections(found, [], headlines.IN_README)["headlines"]
-    found[0]["workloads"][0]["id"] = "P11"
-    assert "| P11 |" in markdown.sections(found, [])["headlines"]
-    assert "| P11 |" not in markdown.sections(found, [], headlines.IN_README)["headlines"]
+def test_the_readmes_table_is_short_and_has_losses():
+    """At most eight rows; in some of them a peer is ahead, as one is in the whole table."""
+    found = results.read_all(results.PUBLISHED)
+    verdicts.judge(found)
+    parts = markdown.sections(found)
+    _, _, *rows = parts["short"].splitlines()
+    assert len(rows) <= 8
+    assert sum("**0." in row for row in rows) >= 3
+    for _, name, place, metric in headlines.SHORT:
+        assert any(headlines.headline(one, (name, place, metric)) for one in found)
+    for row in rows:
+        what = row.split(" | ")[1].removeprefix("core: ")
+        assert what in parts["headlines"], "what README shows is on the page, with its rounds"
 
 
 def test_a_peer_that_is_not_installed_is_skipped_and_named():
@@ -134,7 +147,7 @@ def test_a_peer_that_is_not_installed_is_skipped_and_named():
     assert [row["case"] for row in one["rows"]] == ["ours"]
     assert one["skipped"] == {"theirs": "no_such_package is not installed", "slow": "too slow"}
     assert "theirs: skipped, no_such_package is not installed" in report.table(found)
-    assert "`slow`: skipped, too slow." in markdown.sections([found], [])["tables"]
+    assert "`slow`: skipped, too slow." in markdown.sections([found])["tables"]
 
 
 def test_observations_of_all_rounds_are_pooled_and_thinned_out():
@@ -158,14 +171,15 @@ def test_quantiles_are_shares_that_do_not_exceed_a_value(count):
 
 
 def test_results_are_read_as_they_were_written(tmp_path):
-    """JSON and back, with pairs on a line each."""
+    """JSON and back, with a line for each row."""
     metric = Metric("ns", "p50, us", reduce=percentile(0.5), is_drawn=True)
     made = run(workload(Case("ours", turns({"ns": [1, 2.5]}), ours=True), metric=metric, rounds=1))
     path = tmp_path / results.file_name(made)
-    results.write(made, path)
-    assert "[0.5, 1.0],\n" in path.read_text()
-    assert results.read(path) == json.loads(json.dumps(made))
-    assert results.read_all(tmp_path) == [results.read(path)]
+    results.write([made], path)
+    assert len(path.read_text().splitlines()) == 7  # brackets, the run, the workload, the row
+    assert results.read_all(path) == json.loads(json.dumps([made]))
+    assert results.read_all(tmp_path) == results.read_all(path)
+    assert results.read_all(tmp_path / "none") == []
 
 
 def published(ours, theirs):
@@ -189,7 +203,7 @@ def test_the_headline_is_beside_the_best_peer():
     (one,) = headlines.headlines(found)
     assert one.best["case"] == "fast"
     assert one.ratio["value"] == 0.5
-    assert "fast: 0.50 x" in markdown.sections([found], [])["missed"]
+    assert "fast: 0.50 x" in markdown.sections([found])["lost"]
 
 
 @pytest.mark.parametrize(
@@ -230,9 +244,9 @@ def test_what_is_between_markers_is_replaced_and_nothing_else(tmp_path):
     )
 
 
-def judged(found, before=None):
+def judged(found):
     """Judge a run, and give what is said of its first target."""
-    verdicts.judge([found], before)
+    verdicts.judge([found])
     row = found["workloads"][0]["rows"][0]
     return row["verdict"], row["reason"]
 
@@ -243,10 +257,10 @@ def test_a_run_with_more_than_a_third_of_its_rounds_noisy_has_no_verdicts(noisy,
     found = published((10, 10, 10), (50, 50, 50))
     found["workloads"][0]["noisy_rounds"] = noisy
     assert judged(found)[0] == verdict
-    summary = markdown.sections([found], [])["summary"]
+    summary = markdown.sections([found])["summary"]
     assert f"{noisy} of 3 rounds noisy" in summary
     assert ("1 targets open, for the run was noisy" in summary) == (verdict == "open")
-    assert f"| {verdict} |" in markdown.sections([found], [])["headlines"]
+    assert f"| {verdict} |" in markdown.sections([found])["headlines"]
 
 
 @pytest.mark.parametrize("ours", [10, 30])
@@ -254,10 +268,16 @@ def test_a_verdict_that_the_run_before_does_not_share_is_open(ours):
     """Met then and missed now, or the other way round: nobody knows."""
     found = published((ours,) * 3, (50, 50, 50))
     then = published((40 - ours,) * 3, (50, 50, 50))
-    before = {results.file_name(found): verdicts.verdicts(then)}
-    assert judged(found, before) == (verdicts.OPEN, verdicts.NOT_SHARED)
-    before = {results.file_name(found): verdicts.verdicts(found)}
-    assert judged(found, before)[1] is None
+    then["machine"]["date"] = "earlier"
+    verdicts.remember(found, then)
+    assert judged(found) == (verdicts.OPEN, verdicts.NOT_SHARED)
+    again = published((ours,) * 3, (50, 50, 50))
+    again["machine"]["date"] = found["machine"]["date"]
+    verdicts.remember(again, found)
+    assert judged(again)[1] == verdicts.NOT_SHARED, "published once more it is the same run"
+    again["machine"]["date"] = "later"
+    verdicts.remember(again, found)
+    assert judged(again)[1] is None
 
 
 @pytest.mark.parametrize(
@@ -275,7 +295,7 @@ def test_a_target_that_doing_nothing_misses_is_open(of_nothing, reason):
         )
     )
     assert judged(found)[1] == (verdicts.NOT_TOLD if reason else None)
-    assert "a control that does nothing" in markdown.sections([found], [])["headlines"]
+    assert "a control that does nothing" in markdown.sections([found])["headlines"]
 
 
 def test_who_is_early_on_one_python_is_the_best_peer_on_none():
@@ -315,11 +335,13 @@ def test_every_comparison_that_a_peer_wins_is_listed():
         ),
     )
     verdicts.judge([found])
-    missed = markdown.sections([found], [])["missed"]
-    assert "close: 0.90 x (0.90 - 1.1) ~" in missed
-    assert "rival: 98 : 70" in missed
-    assert "behind" not in missed
-    assert "slower" not in missed
+    parts = markdown.sections([found])
+    assert "close: 0.90 x (0.90 - 1.1) ~" in parts["lost"]
+    assert "rival: 98 : 70" in parts["lost"]
+    assert "behind" not in parts["lost"]
+    assert "slower" not in parts["lost"]
+    assert "2 of 4; `rival`, % of alone, 98 : 70" in parts["losses"]
+    assert "behind" not in parts["losses"]
 
 
 def test_idle_comes_before_back_to_back_and_both_are_shown():
@@ -343,31 +365,51 @@ def test_a_reader_can_derive_the_ratios():
     assert "commit" in found["machine"]
 
 
-def test_what_is_published_keeps_the_verdicts_that_it_replaces(tmp_path):
-    """The run before is what the next one is held against."""
-    found = published((10, 10, 10), (50, 50, 50))
-    path = tmp_path / "verdicts.json"
-    assert verdicts.read(path) == {}
-    verdicts.write(path, [found])
-    assert verdicts.read(path) == {results.file_name(found): {"P1 | post | ns | ours": True}}
+def test_what_is_published_keeps_the_verdicts_that_it_replaces(tmp_path, monkeypatch):
+    """A run takes the place of an earlier one of its part, and remembers what that one found."""
+    pytest.importorskip("matplotlib")
+    from benchmarks import render  # noqa: PLC0415  # draws
+
+    monkeypatch.setattr(results, "PUBLISHED", tmp_path / "published.json")
+    monkeypatch.setattr(render, "DOCS", tmp_path)
+    monkeypatch.setattr(render, "README", tmp_path / "README.md")
+    for page in ("README.md", "benchmarks.md"):
+        (tmp_path / page).write_text("<!-- benchmarks:missed -->\n<!-- end -->\n")
+    for day, ours in (("1", 30), ("2", 10)):
+        one = published((ours,) * 3, (50, 50, 50))
+        one["machine"]["date"] = day
+        render.publish([one])
+    (kept,) = results.read_all(results.PUBLISHED)
+    row = kept["workloads"][0]["rows"][0]
+    assert (row["met"], row["before"]) == (True, False)
+    assert "verdict" not in row, "what is said of a figure is in no file"
+    assert verdicts.NOT_SHARED in (tmp_path / "README.md").read_text()
+    assert (tmp_path / "plots" / "headlines.svg").exists()
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/benchmarks.md"])
 def test_what_is_published_is_what_the_rules_say(document):
     """The tables of the documents are those of the published results, judged."""
     found = results.read_all(results.PUBLISHED)
-    verdicts.judge(found, verdicts.read(results.BEFORE))
-    names = headlines.NAMES if document != "README.md" else headlines.IN_README
-    parts = markdown.sections(found, [], names)
+    verdicts.judge(found)
+    parts = markdown.sections(found)
     for match in markdown.MARKED.finditer((ROOT / document).read_text()):
-        if match["name"] != "plots":
-            assert match["old"].strip() == parts[match["name"]].strip(), match["name"]
+        assert match["old"].strip() == parts[match["name"]].strip(), match["name"]
+
+
+def test_plots_are_kept_once_and_all_of_them_are_shown():
+    """No plot is in the repository that no page shows, and each that a page shows is there."""
+    shown = set()
+    for page in (ROOT / "README.md", ROOT / "docs" / "benchmarks.md"):
+        for link in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text()):
+            shown.add((page.parent / link).resolve())
+    assert shown == set((ROOT / "docs" / "plots").iterdir())
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/benchmarks.md"])
 def test_every_marker_of_the_documents_is_known(document):
     """A part that is asked for is made."""
-    parts = markdown.sections([published((1, 1, 1), (2, 2, 2))], [])
+    parts = markdown.sections([published((1, 1, 1), (2, 2, 2))])
     names = [match["name"] for match in markdown.MARKED.finditer((ROOT / document).read_text())]
     assert names
     assert set(names) <= set(parts)
@@ -396,4 +438,3 @@ def test_every_workload_runs_and_is_drawn(tmp_path):
     assert (tmp_path / "benchmarks.md").read_text().count("\n#### ") == len(found["workloads"])
     for name in ("headlines", f"lateness-{results.python_minor(found)}"):
         assert (tmp_path / "plots" / f"{name}.svg").stat().st_size > 1_000
-        assert (tmp_path / "plots" / f"{name}.png").stat().st_size > 1_000
