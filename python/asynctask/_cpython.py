@@ -4,31 +4,36 @@ Owned by the process, as those parts are. Other files call what stands here by a
 decides nothing, starts no thread, and never takes a lock of CPython's. A new CPython may change any
 of it without a word: `tests/project/test_private_parts.py` tells what it has changed.
 
-============================================  ==================  ==================================
-part                                          versions            what for
-============================================  ==================  ==================================
-``threading._active``                         all                 workers are on the list of threads
-``threading._DummyThread``, ``Thread._name``  all                 what a worker is on that list
-``threading._thread_local_info``              3.13 on             nothing else takes it off the list
-``threading._MainThread``                     all                 a worker that has forked is it,
-``Thread._daemonic``                          all                 in the child; 3.13 on CPython does
-``Thread._set_tstate_lock``                   3.11, 3.12          that itself to its own dummies
-``threading._register_atexit``                all                 a call before threads are joined
-``threading._shutdown``                       all                 the end of a forked child
-``Future._waiters``                           all                 to notice `wait`, `as_completed`
-``_shutdown``, ``_shutdown_thread``,          all                 whether an executor of the library
-``_broken`` of executors                                          takes no more
-``asyncio.events._get_running_loop``          all                 to ask without an exception
-``asyncio.coroutines._is_coroutine``          all; 3.12 on        functions that are marked as
-                                              obsolete            giving coroutines
-``inspect``'s ``_is_coroutine_marker``        3.12 on             the same
-``sys._getframe``                             all                 who has forked
-``_xxsubinterpreters``                        3.11                whether this is the main
-                                                                  interpreter; 3.12 on CPython
-                                                                  itself refuses the import
-============================================  ==================  ==================================
+Threads, of `threading`:
 
-"All" is 3.11 to 3.15. What the type checker does not know of is marked ``attr-defined``.
+- ``_active``: the list of threads, by their identities, which workers are entered on. All versions.
+- ``_DummyThread``, ``Thread._name``: what a worker is on that list. All versions.
+- ``_thread_local_info._track_dummy_thread_ref``: takes a dummy off the list when the locals of its
+  thread end, if that is the ``_dummy_thread`` that it knows. 3.13 on.
+- ``_MainThread``, ``Thread._daemonic``: a worker that has forked is the child's main thread. All
+  versions; from 3.13 on CPython does the same to its own dummies.
+- ``Thread._set_tstate_lock``: goes with it. 3.11 and 3.12.
+- ``_register_atexit``: a call before threads are joined, as `concurrent.futures` has it. All.
+- ``_shutdown``: the end of a forked child, as `multiprocessing` has it. All.
+
+Futures and executors, of `concurrent.futures`:
+
+- ``Future._waiters``: where `wait` and `as_completed` are noticed. All.
+- ``_shutdown``, ``_shutdown_thread``, ``_broken`` of executors: whether one takes no more. All.
+
+Coroutines and loops:
+
+- ``asyncio.events._get_running_loop``: gives `None` where `get_running_loop` raises. All.
+- ``asyncio.coroutines._is_coroutine``: the mark of functions that give a coroutine. All, though
+  from 3.12 on there is `inspect.markcoroutinefunction`, which sets ``_is_coroutine_marker``.
+
+The interpreter:
+
+- ``sys._getframe``: who has forked. All.
+- ``_xxsubinterpreters``: whether this is the main one. 3.11; from 3.12 on CPython itself refuses
+  the import of the native module in another.
+
+"All" are 3.11 to 3.15. What the type checker does not know of is marked ``attr-defined``.
 
 ``threading._active`` has a lock, which no code of ours may hold: a debugger that stops all threads
 would stop the one that has it, and then wait for it itself. What is done with the dict here is one

@@ -1,15 +1,17 @@
 """Where callbacks may run other than on a worker: an event loop, or somebody's executor.
 
-A task that runs elsewhere owns its place, one object for all its runs; the native module calls it
-when a run is due. What runs there ends there: a place waits for nothing, and never calls a callback
-itself. Loops are met by way of `_loops`, which imports asyncio, and so only where there is one.
+A task that runs elsewhere keeps its place for all its runs, or shares that of its pool; the native
+module calls it when a run is due. What runs there ends there: a place waits for nothing, and never
+calls a callback itself. Loops are met by way of `_loops`, which imports asyncio, and so only where
+there is one.
 
 1. The native module calls `Place.start`, on a worker, attached, with no lock held.
 2. The place hands the callback over, and gives the task a `Remote` that cancels the run.
 3. The run ends over there, on whatever thread, and its outcome is copied to the task.
 
-Cancelling the task may come at any time: before step 2 `_set_remote` says so, and the place cancels
-what it has just started; afterwards the task itself calls the remote.
+The race: the task may be cancelled at any time. If it was before it had the remote, `_set_remote`
+says so in step 2, and the place cancels what it has just started; later the task itself calls the
+remote.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ class Place(Protocol):
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
         context: Context | None,
+        /,
     ) -> None:
         """Begin a run of *task*, and return before it has ended.
 
@@ -75,7 +78,7 @@ class Place(Protocol):
         """
         ...
 
-    def is_gone(self, error: BaseException) -> bool:
+    def is_gone(self, error: BaseException, /) -> bool:
         """Tell whether no run can start here any more, as `start` has raised *error*."""
         ...
 
