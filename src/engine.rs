@@ -65,7 +65,7 @@ use self::deferred::Attic;
 use self::due::DueSink;
 use self::elsewhere::{RunsElsewhere, is_quiet_elsewhere};
 use self::registry::Registry;
-use self::state::is_husk;
+use self::state::is_tombstone;
 use self::timed::Arrival;
 use crate::clock::{Moment, Monotonic, Nanos, Settle};
 use crate::error::Error;
@@ -268,7 +268,7 @@ impl<J: Job> Engine<J> {
         if found == Cancel::Now {
             let removed = self.take_off_wheel(job);
             let cleared = if removed.is_none() {
-                self.pool.note_husk(is_husk)
+                self.pool.note_tombstone(is_tombstone)
             } else {
                 Vec::new()
             };
@@ -317,7 +317,7 @@ impl<J: Job> Engine<J> {
             goal,
             deadline,
             spin,
-            &mut self.pool.or_ask_again(lent.as_ref(), interrupted),
+            &mut self.pool.or_retry_start(lent.as_ref(), interrupted),
         )
     }
 
@@ -399,7 +399,7 @@ impl<J: Job> Engine<J> {
             Ok(Some(oldest)) if oldest.task().is_series() => self.drop_run(oldest, now, token),
             Ok(Some(oldest)) => {
                 if !self.drop_job(&oldest, token) {
-                    self.pool.forget_husk(); // it was cancelled meanwhile
+                    self.pool.forget_tombstone(); // it was cancelled meanwhile
                 }
             }
             Ok(None) => {}
@@ -421,7 +421,7 @@ impl<J: Job> Engine<J> {
             if job.task().stop(true) == Cancel::Now {
                 Self::end_cancelled(&job, token, &self.counters.cancelled);
             } else {
-                self.pool.forget_husk();
+                self.pool.forget_tombstone();
             }
         }
     }
@@ -472,8 +472,8 @@ fn settled_at_once<S: PartialEq>(
 /// Whether a job in the queue may go to make room for a newer one.
 fn may_be_dropped<J: Job>(job: &J, now: Moment) -> bool {
     let task = job.task();
-    // A husk takes no room.
-    !is_husk(job) && (!task.was_on_wheel() || task.may_drop_run(now))
+    // A tombstone takes no room.
+    !is_tombstone(job) && (!task.was_on_wheel() || task.may_drop_run(now))
 }
 
 /// Whether a wait for `runs` runs has got what it wanted. The count reached beats cancelled.

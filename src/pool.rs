@@ -1,79 +1,40 @@
 //! Workers, their queue, and how one wakes the other.
 //!
-//! Owned by an engine. A job goes in at [`Pool::push`]; a worker takes it out. The pool never
-//! runs a job, never drops one and never looks into one: a worker's life is in the hands of the
-//! [`Runner`], and a job that nobody will run goes back to the caller.
+//! Owned by an engine. A job goes in at [`Pool::push`]; a worker takes it out. The pool never runs a
+//! job and never drops one: what a worker's thread does is the [`Runner`]'s, and a job that nobody will
+//! run goes back to the caller.
 //!
 //! ```text
 //! push ──► queue ──► Worker::take ──► Runner
 //!            │             ▲
-//!            └─ summon ────┘   wakes an idle worker, or starts one: at most one is coming at a time
+//!            └── request ──┘   wakes an idle worker, or starts one: at most one is coming at a time
 //! ```
 //!
-//! # Worker states
-//!
-//! | state   | counted in           | leaves it by                                | to            |
-//! |---------|----------------------|---------------------------------------------|---------------|
-//! | coming  | `workers`, `coming`  | its first `take`                            | running, free |
-//! |         |                      | a thread that the system refuses            | nothing       |
-//! | running | `workers`, `running` | a `take` that finds nothing for it          | free          |
-//! | free    | `workers`            | a `wait` that finds the queue not empty     | coming        |
-//! |         |                      | a `wait` that finds nothing to do           | idle, left    |
-//! | idle    | `workers`, `idle`    | a summons                                   | coming        |
-//! |         |                      | the idle timeout, a shutdown                | free, left    |
-//! | left    | `alive` only         | the end of its thread                       | nothing       |
-//!
-//! From each of them a runner that gives up, or unwinds, takes its worker straight to the end; see
-//! [`Worker`]'s drop.
+//! | file         | what it is                                                                      |
+//! |--------------|---------------------------------------------------------------------------------|
+//! | `queue`      | the queue, its tombstones and their count                                       |
+//! | `state`      | what is behind the lock: counters, who sleeps, when a worker is requested       |
+//! | `shared`     | how a worker is woken or started, and what follows when the system has no thread |
+//! | `push`       | how a job comes into the queue, and who waits for room                          |
+//! | `worker`     | how a worker waits, takes and leaves; [`Runner`]                                |
+//! | `turn`       | which worker goes on where jobs run under an interpreter's lock                 |
+//! | `spin`       | who stays awake for a moment                                                    |
+//! | `lend`       | the worker that comes in addition while a job waits                             |
+//! | `wait_graph` | which pools wait for each other's end                                           |
 //!
 //! # The baton
 //!
-//! At most one worker is *coming*: summoned, and not yet at the queue. A push summons one only if
-//! none is; the one that arrives takes a job and, if more are queued, summons the next. So a burst
-//! of short jobs costs one wake-up, and a job that blocks costs nothing: the next worker has been
-//! sent for before the job began.
+//! At most one worker is *coming*: woken or started, and not yet at the queue. A push requests one only
+//! if none is; the one that arrives takes a job and, if more are queued, requests the next. So a burst
+//! of short jobs costs one wake-up, and a job that blocks delays nobody: the next worker was requested
+//! before the job began.
 //!
 //! Invariant: the queue is not empty ⇒ one is coming, or no worker is idle, and as many exist as may,
 //! or as the system has threads for. It is kept because push, take, the idle check and the leaving of
 //! a worker all happen under the one lock, and each that ends with a job in the queue ends with a
-//! summons.
-//!
-//! # When the system has no thread to give
-//!
-//! A worker is counted as coming before it has a thread, so that nobody sends for another meanwhile.
-//! If the thread is refused:
-//!
-//! 1. Where it would have been the only worker, it was started under the lock, so what the caller
-//!    has brought is still last in the queue, and goes back to him.
-//! 2. Where there are others, the caller's job has been accepted. The worker that was coming is taken
-//!    back (the drop of `Coming`), and an idle one is sent in its place.
-//! 3. Where none is idle, the next worker that ends its job takes what is queued, and tries again to
-//!    start another; so does each later push, twice a second everybody who waits for a job or the end of
-//!    this pool, or for room in it, and every 10 ms the timer thread, if there is one, which is
-//!    [told](Pool::tell_of_refusals). Where there is none, nobody waits, and every worker is busy, what is
-//!    queued has to wait for a worker.
-//!
-//! The race of step 2: between the count and the refusal a worker goes idle, for one is coming, and
-//! a second push sends for nobody, for the same reason.
-//!
-//! # Turns
-//!
-//! Under an interpreter's lock only one worker at a time gets anywhere. When a job lets go of the
-//! lock by itself, to sleep or to read, the next worker should have it; when a job is only made to
-//! give it up, to be fair to other threads, one worker more is one thread more that contends for it,
-//! and soon all of them do, against each other and against the rest of the program. The pool cannot
-//! see which it was, but it can tell afterwards:
-//!
-//! 1. The worker that arrives has the turn from then on.
-//! 2. One that comes back from a job and still has the turn goes on.
-//! 3. One that finds that another has got it goes on, and takes it back, if the other's job is
-//!    young: it cannot have been made to give up the lock yet, so it let go of it by itself.
-//!    Otherwise it goes idle, and leaves the queue to those who have the turn and are coming.
-//!
-//! 4. One that has let go of the lock between two jobs, to be fair, never takes the turn back.
-//!
-//! So no more than two contend for the lock: the one whose turn it is and the one that is coming,
-//! besides those whose jobs are cut short, each until the end of its job.
+//! request. Two cases are not covered: with [turns](PoolOptions::turns), a worker may go idle while another
+//! is coming, which then requests it; and once the pool is closed, workers that take nothing are not
+//! replaced for ever, and what is queued is left to a [`close`](Pool::close) without `drain`.
 //!
 //! # Urgent jobs
 //!
@@ -85,113 +46,55 @@
 //! 1. [`close`](Pool::close) refuses further pushes and wakes everyone who sleeps: idle workers,
 //!    and callers who wait for room.
 //! 2. Workers take what is queued (or `close` has handed it back), find nothing more, and leave.
-//! 3. [`join`](Pool::join) sleeps until the last thread is gone.
+//! 3. [`join`](Pool::join) sleeps until the last worker is gone.
 //!
 //! A push during shutdown either got the lock before `close`, and its job is in the queue that step
 //! 2 empties, or after, and is refused. There is no third case.
 //!
 //! # Why one mutex
 //!
-//! Measured against lock-free queues on two cores it is equal or better, and with it the bound, the
-//! counts and the wake-ups are exact. It is a leaf lock: never held while a job, a caller's code or a
-//! wait runs, and as a rule for a few dozen instructions. The exceptions, each bounded:
+//! With it the bound, the counts and the wake-ups are exact; lock-free queues were
+//! not faster on two cores, see `docs/design/pool.md`. No job runs and nothing is waited for under it, and no job is dropped. It is held for a few dozen
+//! instructions, and longer in these cases:
 //!
-//! - a worker that would be the only one is started under it, 10 to 50 µs;
-//! - a worker whose idle time is up looks for itself among the idle ones;
-//! - a queue that was long and has run empty gives its memory back;
-//! - [`close`](Pool::close) without `drain` empties the queue.
+//! - a worker that would be the only one is started under it: a system call;
+//! - a batch of jobs is queued under it, one by one, and [`close`](Pool::close) without `drain` empties
+//!   the queue;
+//! - [`push_for_oldest`](Pool::push_for_oldest) asks its `may_go` about jobs from the oldest on, about
+//!   each once in its life, and [`note_tombstone`](Pool::note_tombstone) asks its `is_tombstone` about 16
+//!   at most; these are the caller's code, and may take a lock of their own;
+//! - a queue that grows moves its jobs, and one that was long and has run empty frees its memory;
+//! - a worker whose idle time is up looks for itself among the idle ones.
 #![forbid(unsafe_code)]
-mod joining;
+
 mod lend;
+mod options;
+mod push;
 mod queue;
+mod shared;
 mod spin;
 mod state;
 mod turn;
+mod wait_graph;
 mod worker;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use self::joining::Joining;
-use self::lend::{Lender, worker_of};
-use self::queue::Queue;
-use self::spin::Spin;
-use self::state::{Life, State, Summons};
-use self::turn::Turn;
+use self::lend::{Lender, WorkerContext, worker_of};
+use self::shared::Shared;
+use self::state::Lifecycle;
+use self::wait_graph::JoinEdge;
 use crate::error::Error;
-use crate::fork::ForkGeneration;
-use crate::sync::{Mutex, MutexGuard, Parker, Wake, lock};
+use crate::sync::{Parker, Wake, lock};
 
-pub(crate) use self::lend::or_summon;
+pub(crate) use self::lend::or_request_again;
 pub use self::lend::{Lent, is_any_worker, lend_while_waiting};
+pub use self::options::{PoolOptions, default_stack_size};
+pub use self::push::Refused;
 pub use self::worker::{MANY_LENT, Runner, Worker};
-
-/// How a pool is to be built.
-#[derive(Clone, Debug)]
-pub struct PoolOptions {
-    /// The most workers at a time; at least 1.
-    pub max_workers: usize,
-    /// Workers that stay when idle; at most `max_workers`.
-    pub min_workers: usize,
-    /// How long a worker beyond `min_workers` stays idle before it leaves.
-    pub idle_timeout: Duration,
-    /// The most jobs that wait for a worker, those not counted that a free worker is about to take;
-    /// `None` for no bound.
-    pub queue_size: Option<usize>,
-    /// Workers are called this, a dash and a number.
-    pub thread_name: String,
-    /// The stack of a worker's thread, in bytes; `None` for what Rust's threads have, 2 MiB.
-    pub stack_size: Option<usize>,
-    /// `Some` if jobs run under a lock that one thread at a time can hold, such as an interpreter's;
-    /// see [Turns](self#turns). The duration is a little less than the shortest time after which a
-    /// thread is made to give that lock up.
-    pub turns: Option<Duration>,
-}
-
-impl Default for PoolOptions {
-    fn default() -> Self {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            max_workers: 32.min(cpus + 4),
-            min_workers: 0,
-            idle_timeout: Duration::from_secs(10),
-            queue_size: None,
-            thread_name: "asynctask".to_owned(),
-            stack_size: None,
-            turns: None,
-        }
-    }
-}
-
-/// The stack that the system gives to a thread which asks for none, and to those of C programs and of
-/// Python: what `ulimit -s` says, where that is heeded.
-pub fn default_stack_size() -> usize {
-    /// Where there is no limit, or none that threads heed: what Linux's usually is.
-    const USUAL: usize = 8 << 20;
-    /// Less than this no thread can be started with.
-    const LEAST: usize = 32 << 10;
-
-    #[cfg(target_os = "linux")]
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Stack)
-        .current
-        .and_then(|limit| usize::try_from(limit).ok());
-    #[cfg(not(target_os = "linux"))]
-    let limit = None::<usize>;
-    limit.map_or(USUAL, |limit| limit.max(LEAST))
-}
-
-/// Why a job came back, and the job.
-#[derive(Debug)]
-pub struct Refused<J> {
-    /// The job, untouched.
-    pub job: J,
-    /// [`Error::QueueFull`], [`Error::Shutdown`] or [`Error::NoThread`].
-    pub error: Error,
-}
 
 /// Counts at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,25 +115,6 @@ pub struct Pool<J> {
     runner: Arc<dyn Runner<Job = J>>,
 }
 
-struct Shared<J> {
-    generation: ForkGeneration,
-    state: Mutex<State<J>>,
-    idle_timeout: Duration,
-    queue_size: Option<usize>,
-    thread_name: String,
-    stack_size: Option<usize>,
-    turns: Option<Duration>,
-    spin: Spin,
-    /// The system has refused a thread that is still wanted, and nobody has been found instead. Written
-    /// under the lock; read without, hence atomic, as a hint.
-    is_short: AtomicBool,
-    /// Who is told when that comes to be.
-    on_refusal: OnceLock<Weak<dyn Wake>>,
-    /// So many starts are refused, as a system without threads would.
-    #[cfg(test)]
-    refusals: std::sync::atomic::AtomicUsize,
-}
-
 impl<J: Send + 'static> Pool<J> {
     /// A pool without threads; they come with the first job.
     ///
@@ -242,43 +126,20 @@ impl<J: Send + 'static> Pool<J> {
             options.min_workers,
             options.max_workers
         );
-        let state = State {
-            queue: Queue::new(),
-            urgent: VecDeque::new(),
-            idle: Vec::new(),
-            workers: 0,
-            alive: 0,
-            running: 0,
-            coming: false,
-            max_workers: options.max_workers,
-            min_workers: options.min_workers,
-            idle_kept: usize::MAX,
-            lent: 0,
-            told_of_many: false,
-            fruitless: 0,
-            life: Life::Open,
-            started: 0,
-            turn: Turn::default(),
-            room: VecDeque::new(),
-            came_for_room: 0,
-            joiners: Vec::new(),
-        };
-        let shared = Shared {
-            generation: ForkGeneration::current(),
-            state: Mutex::new(state),
-            idle_timeout: options.idle_timeout,
-            queue_size: options.queue_size,
-            thread_name: options.thread_name.clone(),
-            stack_size: options.stack_size,
-            turns: options.turns,
-            spin: Spin::new(),
-            is_short: AtomicBool::new(false),
-            on_refusal: OnceLock::new(),
-            #[cfg(test)]
-            refusals: std::sync::atomic::AtomicUsize::new(0),
+        let body = {
+            let runner = Arc::clone(&runner);
+            move |shared: Arc<Shared<J>>, number| {
+                let worker = Worker::new(Arc::clone(&shared), number);
+                let pool = Self {
+                    shared,
+                    runner: Arc::clone(&runner),
+                };
+                let _context = WorkerContext::enter(pool.shared.id(), Arc::new(pool));
+                runner.work(&worker);
+            }
         };
         Self {
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared::new(options, Box::new(body))),
             runner,
         }
     }
@@ -288,7 +149,7 @@ impl<J: Send + 'static> Pool<J> {
     /// # Errors
     /// The job comes back with [`Error::QueueFull`], [`Error::Shutdown`], or [`Error::NoThread`].
     pub fn push(&self, job: J) -> Result<(), Refused<J>> {
-        self.push_within(job, self.shared.queue_size)
+        self.shared.push_within(job, self.shared.queue_size)
     }
 
     /// Queues `job` even beyond the bound, if the pool is open.
@@ -296,29 +157,7 @@ impl<J: Send + 'static> Pool<J> {
     /// # Errors
     /// The job comes back with [`Error::Shutdown`] or [`Error::NoThread`].
     pub fn push_beyond_bound(&self, job: J) -> Result<(), Refused<J>> {
-        self.push_within(job, None)
-    }
-
-    fn push_within(&self, job: J, queue_size: Option<usize>) -> Result<(), Refused<J>> {
-        let mut state = lock(&self.shared.state);
-        if state.life != Life::Open {
-            return Err(Refused {
-                job,
-                error: Error::Shutdown,
-            });
-        }
-        if state.is_full(queue_size) {
-            return Err(Refused {
-                job,
-                error: Error::QueueFull,
-            });
-        }
-        state.queue.push(job);
-        self.summon_for(state).map_err(|(mut state, error)| {
-            let job = state.queue.take_last(1).pop();
-            let job = job.expect("it was pushed a moment ago, under the same lock");
-            Refused { job, error }
-        })
+        self.shared.push_within(job, None)
     }
 
     /// Queues as many of `jobs` as there is room for, in one go, and takes those out of it.
@@ -326,81 +165,15 @@ impl<J: Send + 'static> Pool<J> {
     /// # Errors
     /// [`Error::Shutdown`] or [`Error::NoThread`]; then it has taken none.
     pub fn push_many(&self, jobs: &mut VecDeque<J>) -> Result<(), Error> {
-        let mut state = lock(&self.shared.state);
-        if state.life != Life::Open {
-            return Err(Error::Shutdown);
-        }
-        let before = jobs.len();
-        while !state.is_full(self.shared.queue_size)
-            && let Some(job) = jobs.pop_front()
-        {
-            state.queue.push(job);
-        }
-        self.summon_for(state).map_err(|(mut state, error)| {
-            for job in state.queue.take_last(before - jobs.len()).into_iter().rev() {
-                jobs.push_front(job);
-            }
-            error
-        })
-    }
-
-    /// Sends for a worker to what a thread has queued that holds the lock which jobs run under. Where
-    /// there is none to be had, the state comes back as it was, still locked.
-    #[inline]
-    fn summon_for<'a>(
-        &self,
-        mut state: MutexGuard<'a, State<J>>,
-    ) -> Result<(), (MutexGuard<'a, State<J>>, Error)> {
-        match state.summon() {
-            Summons::None => Ok(()),
-            summons => self.send_for(state, summons),
-        }
-    }
-
-    /// The rest of it, for who must be told: most pushes of a burst find that a worker is coming.
-    #[inline(never)]
-    fn send_for<'a>(
-        &self,
-        mut state: MutexGuard<'a, State<J>>,
-        summons: Summons,
-    ) -> Result<(), (MutexGuard<'a, State<J>>, Error)> {
-        self.shared.note_held(&summons);
-        match self.start_first(&mut state, summons) {
-            Ok(summons) => {
-                drop(state);
-                self.send(summons);
-                Ok(())
-            }
-            Err(error) => Err((state, error)),
-        }
+        self.shared.push_many(jobs)
     }
 
     /// Queues due jobs in one go, beyond the bound and even while a shutdown lets the queue run
     /// empty: they were accepted when they were posted. Urgent ones go before all others, and do not
     /// wait until a worker is free. What comes back found no worker left.
     pub fn push_due(&self, jobs: Vec<J>, urgent: Vec<J>) -> Vec<J> {
-        let mut state = lock(&self.shared.state);
-        if state.life == Life::Closed && state.workers == 0 {
-            return urgent.into_iter().chain(jobs).collect();
-        }
-        let (many, many_urgent) = (jobs.len(), urgent.len());
-        for job in jobs {
-            state.queue.push(job);
-        }
-        state.urgent.extend(urgent);
-        let summons = state.summon();
-        let is_coming = state.coming;
-        if let Ok(summons) = self.start_first(&mut state, summons) {
-            drop(state);
-            self.runner.due(is_coming); // first: the lock is free by the time the worker is awake
-            self.send(summons);
-            return Vec::new();
-        }
-        // What this call has brought, and no more: what else is queued was accepted here, and its
-        // husks are counted here.
-        let mut back = state.take_last_urgent(many_urgent);
-        back.extend(state.queue.take_last(many));
-        back
+        let queued = |is_coming| self.runner.due(is_coming);
+        self.shared.push_due(jobs, urgent, queued)
     }
 
     /// Queues `job`; where there is no room, in exchange for the oldest job that `may_go`, which comes
@@ -414,37 +187,11 @@ impl<J: Send + 'static> Pool<J> {
         job: J,
         may_go: impl Fn(&J) -> bool,
     ) -> Result<Option<J>, Refused<J>> {
-        let mut state = lock(&self.shared.state);
-        let refused = |job, error| Err(Refused { job, error });
-        if state.life != Life::Open {
-            return refused(job, Error::Shutdown);
-        }
-        let mut oldest = None;
-        if state.is_full(self.shared.queue_size) {
-            oldest = state.queue.pop_oldest(may_go);
-            if oldest.is_none() {
-                return refused(job, Error::QueueFull);
-            }
-        }
-        state.queue.push(job);
-        match self.summon_for(state) {
-            Ok(()) => Ok(oldest),
-            Err((mut state, error)) => {
-                let job = state.queue.take_last(1).pop();
-                if let Some(oldest) = oldest {
-                    state.queue.sifted.push_front(oldest);
-                    state.queue.kept = 0;
-                }
-                refused(
-                    job.expect("it was pushed a moment ago, under the same lock"),
-                    error,
-                )
-            }
-        }
+        self.shared.push_for_oldest(job, may_go)
     }
 
     /// Sleeps until there may be room, or the pool is closed. The caller then tries again, and if a
-    /// push that did not wait was faster, comes back with the same `place`, `None` at first: those who
+    /// push that did not wait was faster, comes back with the same `ticket`, `None` at first: those who
     /// wait are woken in the order in which they first came. On a worker of another pool, that pool
     /// lends one meanwhile.
     ///
@@ -452,44 +199,19 @@ impl<J: Send + 'static> Pool<J> {
     /// [`Error::Interrupted`] when a signal cut the sleep short and `interrupted` says so.
     pub fn wait_for_room(
         &self,
-        place: &mut Option<u64>,
+        ticket: &mut Option<u64>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<(), Error> {
-        let parker = Arc::new(Parker::new());
-        {
-            let mut state = lock(&self.shared.state);
-            if state.life != Life::Open || !state.is_full(self.shared.queue_size) {
-                return Ok(());
-            }
-            state.queue_for_room(place, Arc::clone(&parker));
-        }
-        let lent = lend_while_waiting();
-        let waited = parker.wait(None, &mut self.or_ask_again(lent.as_ref(), interrupted));
-        drop(lent);
-        if waited.is_err() {
-            let mut state = lock(&self.shared.state);
-            let before = state.room.len();
-            state.room.retain(|(_, other)| !Arc::ptr_eq(other, &parker));
-            // The wake-up that came meanwhile was meant for somebody who wants it.
-            let next = (before == state.room.len())
-                .then(|| state.wake_one_for_room(self.shared.queue_size))
-                .flatten();
-            drop(state);
-            if let Some(next) = next {
-                next.unpark();
-            }
-        }
-        waited
+        self.shared.wait_for_room(ticket, interrupted)
     }
 
-    /// Tells the pool that a job in its queue has become a husk. `is_husk` finds others; those that
+    /// Tells the pool that a job in its queue has become a tombstone. `is_tombstone` finds others; those that
     /// were cleared away come back, for the caller to drop.
-    pub fn note_husk(&self, is_husk: impl Fn(&J) -> bool) -> Vec<J> {
+    pub fn note_tombstone(&self, is_tombstone: impl Fn(&J) -> bool) -> Vec<J> {
         let mut cleared = Vec::new();
         let mut state = lock(&self.shared.state);
-        state.queue.husks += 1;
-        state.queue.sift(is_husk, &mut cleared);
-        let room = state.wake_one_for_room(self.shared.queue_size);
+        state.queue.add_tombstone(is_tombstone, &mut cleared);
+        let room = state.next_for_room(self.shared.queue_size);
         drop(state);
         if let Some(room) = room {
             room.unpark();
@@ -497,9 +219,9 @@ impl<J: Send + 'static> Pool<J> {
         cleared
     }
 
-    /// Tells the pool that a husk has left its queue.
-    pub fn forget_husk(&self) {
-        lock(&self.shared.state).queue.husks -= 1;
+    /// Tells the pool that a tombstone has left its queue.
+    pub fn forget_tombstone(&self) {
+        lock(&self.shared.state).queue.forget_tombstone();
     }
 
     /// Adds one worker for as long as the answer lives: for a job that waits for another job.
@@ -514,17 +236,17 @@ impl<J: Send + 'static> Pool<J> {
         let mut state = lock(&self.shared.state);
         state.max_workers = max_workers;
         state.min_workers = state.min_workers.min(max_workers);
-        let summons = state.summon();
+        let request = state.request_worker();
         let idle = if state.workers > state.limit() {
             std::mem::take(&mut state.idle)
         } else {
             Vec::new()
         };
-        let room = state.wake_one_for_room(self.shared.queue_size);
+        let room = state.next_for_room(self.shared.queue_size);
         drop(state);
-        self.send(summons);
-        for seat in idle {
-            seat.parker.unpark(); // it looks, and stays or leaves
+        self.shared.fulfil(request);
+        for sleeper in idle {
+            sleeper.parker.unpark(); // it looks, and stays or leaves
         }
         if let Some(room) = room {
             room.unpark();
@@ -533,17 +255,7 @@ impl<J: Send + 'static> Pool<J> {
 
     /// Starts the workers that stay when idle, without a job for them.
     pub fn start_min_workers(&self) {
-        loop {
-            let mut state = lock(&self.shared.state);
-            if state.life == Life::Closed || state.workers >= state.min_workers || state.coming {
-                return; // the one that comes calls again
-            }
-            let summons = state.start();
-            drop(state);
-            if !self.send(summons) {
-                return;
-            }
-        }
+        self.shared.start_min_workers();
     }
 
     /// Tells the runner that nothing will be run any more; see [`Runner::finished`].
@@ -556,11 +268,11 @@ impl<J: Send + 'static> Pool<J> {
     pub fn release_workers(&self, kept: usize) {
         let mut state = lock(&self.shared.state);
         state.min_workers = 0;
-        state.idle_kept = kept;
+        state.max_idle = kept;
         let idle = std::mem::take(&mut state.idle);
         drop(state);
-        for seat in idle {
-            seat.parker.unpark();
+        for sleeper in idle {
+            sleeper.parker.unpark();
         }
     }
 
@@ -569,15 +281,10 @@ impl<J: Send + 'static> Pool<J> {
     /// [`close`](Self::close).
     pub fn refuse(&self, drain: bool) -> Vec<J> {
         let mut state = lock(&self.shared.state);
-        if state.life == Life::Open {
-            state.life = Life::Refusing;
+        if state.lifecycle == Lifecycle::Open {
+            state.lifecycle = Lifecycle::Refusing;
         }
-        let left = if drain {
-            Vec::new()
-        } else {
-            state.queue.husks = 0;
-            state.take_all()
-        };
+        let left = if drain { Vec::new() } else { state.take_all() };
         let room = std::mem::take(&mut state.room);
         drop(state);
         for (_, caller) in room {
@@ -590,21 +297,16 @@ impl<J: Send + 'static> Pool<J> {
     /// comes back. May be called again, to stop draining.
     pub fn close(&self, drain: bool) -> Vec<J> {
         let mut state = lock(&self.shared.state);
-        state.life = Life::Closed;
-        let left = if drain {
-            Vec::new()
-        } else {
-            state.queue.husks = 0;
-            state.take_all()
-        };
+        state.lifecycle = Lifecycle::Closed;
+        let left = if drain { Vec::new() } else { state.take_all() };
         // A queue that is drained needs a worker even where none could be started before.
-        let summons = state.summon();
+        let request = state.request_worker();
         let idle = std::mem::take(&mut state.idle);
         let room = std::mem::take(&mut state.room);
         drop(state);
-        self.send(summons);
-        for seat in idle {
-            seat.parker.unpark();
+        self.shared.fulfil(request);
+        for sleeper in idle {
+            sleeper.parker.unpark();
         }
         for (_, caller) in room {
             caller.unpark();
@@ -614,7 +316,7 @@ impl<J: Send + 'static> Pool<J> {
 
     /// Whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
-        lock(&self.shared.state).life == Life::Closed
+        lock(&self.shared.state).lifecycle == Lifecycle::Closed
     }
 
     /// Sleeps until every worker thread has ended its work; the pool must be closed. On a worker of
@@ -628,7 +330,7 @@ impl<J: Send + 'static> Pool<J> {
         deadline: Option<Instant>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<(), Error> {
-        let Some(_joining) = Joining::begin(worker_of(), self.id()) else {
+        let Some(_edge) = JoinEdge::add(worker_of(), self.shared.id()) else {
             return Ok(());
         };
         let parker = Arc::new(Parker::new());
@@ -639,9 +341,12 @@ impl<J: Send + 'static> Pool<J> {
             }
             state.joiners.push(Arc::clone(&parker));
         }
-        self.ask_again(false);
+        self.shared.retry_start(false);
         let lent = lend_while_waiting();
-        let waited = parker.wait(deadline, &mut self.or_ask_again(lent.as_ref(), interrupted));
+        let waited = parker.wait(
+            deadline,
+            &mut self.shared.or_retry_start(lent.as_ref(), interrupted),
+        );
         if waited.is_err() {
             lock(&self.shared.state)
                 .joiners
@@ -680,7 +385,7 @@ impl<J: Send + 'static> Pool<J> {
         &self.shared.thread_name
     }
 
-    /// How long a wait for a job of this pool is to stay awake. The caller has let go of the lock
+    /// How long a wait for a job of this pool is to stay awake. The caller has released the lock
     /// that jobs run under.
     pub(crate) fn before_wait(&self) -> Duration {
         self.shared.spin.before_wait()
@@ -689,50 +394,29 @@ impl<J: Send + 'static> Pool<J> {
     /// Whether the calling thread is one of this pool's workers.
     pub fn is_worker(&self) -> bool {
         // In a forked child the mark may be there, but the pool it names is not.
-        worker_of() == self.id() && !self.shared.generation.is_inherited()
+        worker_of() == self.shared.id() && !self.shared.generation.is_inherited()
     }
 
-    fn id(&self) -> usize {
-        Arc::as_ptr(&self.shared) as usize
-    }
-
-    /// Has `who` told when the system refuses a thread and nobody is there instead, to
-    /// [ask again](Self::ask_again) from time to time.
+    /// Registers who is told when the system refuses a thread and no worker is there instead, to
+    /// [try again](Self::retry_start) from time to time.
     pub fn tell_of_refusals(&self, who: Weak<dyn Wake>) {
-        let is_first = self.shared.on_refusal.set(who).is_ok();
-        debug_assert!(is_first, "one is told");
+        self.shared.tell_of_refusals(who);
     }
 
-    /// Sends once more for a worker for which the system had no thread. `true`: it has none yet.
-    /// `is_told`: by the one who is told of refusals, and need not be told of this one.
-    pub fn ask_again(&self, is_told: bool) -> bool {
-        // Relaxed: a hint, and whoever sets it tells of it.
-        if !self.shared.is_short.load(Relaxed) {
-            return false;
-        }
-        let mut state = lock(&self.shared.state);
-        // A worker that is coming will send for the next, and finds out if that is refused.
-        self.shared.is_short.store(false, Relaxed);
-        let summons = state.summon();
-        drop(state);
-        match summons {
-            Summons::Start(number) => !self.send_new(number, is_told),
-            summons => !self.send(summons),
-        }
+    /// Requests once more the worker for which the system had no thread. `true`: it has none yet.
+    /// `is_told`: the caller is the one who is told of refusals, and need not be told of this one.
+    pub fn retry_start(&self, is_told: bool) -> bool {
+        self.shared.retry_start(is_told)
     }
 
     /// The question of a wait for something of this pool: first it asks again for workers, this pool's
     /// and the one that is lent to another's.
-    pub(crate) fn or_ask_again<'a>(
+    pub(crate) fn or_retry_start<'a>(
         &'a self,
         lent: Option<&'a Lent>,
         interrupted: &'a mut dyn FnMut() -> bool,
     ) -> impl FnMut() -> bool {
-        let mut interrupted = or_summon(lent, interrupted);
-        move || {
-            self.ask_again(false);
-            interrupted()
-        }
+        self.shared.or_retry_start(lent, interrupted)
     }
 }
 
@@ -747,10 +431,10 @@ impl<J> Clone for Pool<J> {
 
 impl<J> fmt::Debug for Pool<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state: MutexGuard<'_, State<J>> = lock(&self.shared.state);
+        let state = lock(&self.shared.state);
         f.debug_struct("Pool")
             .field("queued", &state.queued())
-            .field("husks", &state.queue.husks)
+            .field("tombstones", &state.queue.tombstones())
             .field("idle", &state.idle.len())
             .field("workers", &state.workers)
             .field("alive", &state.alive)
@@ -759,7 +443,7 @@ impl<J> fmt::Debug for Pool<J> {
             .field("max_workers", &state.max_workers)
             .field("lent", &state.lent)
             .field("room", &state.room.len())
-            .field("open", &(state.life != Life::Closed))
+            .field("open", &(state.lifecycle != Lifecycle::Closed))
             .finish_non_exhaustive()
     }
 }
@@ -768,14 +452,14 @@ impl<J: Send + 'static> Lender for Pool<J> {
     fn lend_one(&self) {
         let mut state = lock(&self.shared.state);
         state.lent += 1;
-        let is_many = state.lent > MANY_LENT && !state.told_of_many;
-        state.told_of_many |= is_many;
+        let is_many = state.lent > MANY_LENT && !state.lending_reported;
+        state.lending_reported |= is_many;
         let lent = state.lent;
-        let summons = state.summon();
-        let room = state.wake_one_for_room(self.shared.queue_size);
+        let request = state.request_worker();
+        let room = state.next_for_room(self.shared.queue_size);
         drop(state);
         // Without a thread to lend, whoever waits asks again.
-        self.send(summons);
+        self.shared.fulfil(request);
         if let Some(room) = room {
             room.unpark();
         }
@@ -788,9 +472,9 @@ impl<J: Send + 'static> Lender for Pool<J> {
         lock(&self.shared.state).lent -= 1;
     }
 
-    fn summon_again(&self) {
-        let summons = lock(&self.shared.state).summon();
-        self.send(summons);
+    fn request_again(&self) {
+        let request = lock(&self.shared.state).request_worker();
+        self.shared.fulfil(request);
     }
 
     fn is_inherited(&self) -> bool {

@@ -24,7 +24,7 @@
 //! # Cancel against start
 //!
 //! Both are one compare-exchange from Pending; one of them wins. A task that was cancelled in the
-//! queue stays there as a husk until a worker pops it, fails to start it, and drops it.
+//! queue stays there as a tombstone until a worker pops it, fails to start it, and drops it.
 //!
 //! # Finish against wait
 //!

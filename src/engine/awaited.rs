@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::Error;
-use crate::pool::{lend_while_waiting, or_summon};
+use crate::pool::{lend_while_waiting, or_request_again};
 use crate::sync::{Mutex, Parker, lock};
 
 /// Something that threads wait for until it has changed.
@@ -62,7 +62,9 @@ impl<T> Awaited<T> {
                 state.waiting.push(Arc::clone(&parker));
             }
             lent = lent.or_else(lend_while_waiting);
-            if let Err(error) = parker.wait(deadline, &mut or_summon(lent.as_ref(), interrupted)) {
+            if let Err(error) =
+                parker.wait(deadline, &mut or_request_again(lent.as_ref(), interrupted))
+            {
                 lock(&self.state)
                     .waiting
                     .retain(|other| !Arc::ptr_eq(other, &parker));

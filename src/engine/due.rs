@@ -65,7 +65,7 @@ impl<J: Job> Sink<J> for DueSink<J> {
             if self.counters.count_end(&self.counters.successful, ended) {
                 // Nobody posts or waits here any more, and drops them in passing: a worker has to.
                 for _ in &over {
-                    drop(self.pool.note_husk(|_| false));
+                    drop(self.pool.note_tombstone(|_| false));
                 }
                 self.refused(over);
                 if self.counters.is_finished() {
@@ -82,7 +82,7 @@ impl<J: Job> Sink<J> for DueSink<J> {
     }
 
     fn retry(&self) -> Option<Duration> {
-        self.pool.ask_again(true).then_some(RETRY)
+        self.pool.retry_start(true).then_some(RETRY)
     }
 
     fn expects(&self) -> bool {
@@ -107,7 +107,7 @@ impl<J: Job> Sink<J> for DueSink<J> {
         let is_tick = |job: &J| job.task().is_bare() && job.task().view().phase() == Phase::Pending;
         let (ticks, jobs): (Vec<J>, Vec<J>) = jobs.into_iter().partition(is_tick);
         self.attic.put(ticks);
-        // Cancelled meanwhile, and counted as husks: the queue is where husks are dropped. With no
+        // Cancelled meanwhile, and counted as tombstones: the queue is where tombstones are dropped. With no
         // worker left they wait for a thread with a token.
         let left = self.pool.push_due(jobs, Vec::new());
         if !left.is_empty() {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::counters::note_lost;
-use super::state::{Engine, Job, Outcome, is_husk};
+use super::state::{Engine, Job, Outcome, is_tombstone};
 use super::timed::Arrival;
 use crate::pool::Refused;
 use crate::task::{Ending, Phase, Wakes};
@@ -39,7 +39,7 @@ impl<J: Job> Engine<J> {
         if !task.start() {
             return false;
         }
-        let cleared = self.pool.note_husk(is_husk);
+        let cleared = self.pool.note_tombstone(is_tombstone);
         INLINED.set(depth + 1);
         run_started(job.share(token), token, &mut Wakes::default()); // it does not unwind
         INLINED.set(depth);
@@ -58,7 +58,7 @@ pub fn run<J: Job>(job: J, token: J::Token<'_>) -> Wakes {
     if job.task().start() {
         run_started(job, token, &mut wakes);
     } else {
-        job.engine().pool.forget_husk();
+        job.engine().pool.forget_tombstone();
     }
     wakes
 }

@@ -144,12 +144,12 @@ impl<J: Job> Engine<J> {
     fn sweep_all(&self, token: J::Token<'_>) {
         for job in self.attic.take() {
             // What never found a worker says so in its handle. What was cancelled by somebody else on
-            // its way to the queue was counted as a husk there, and never came.
+            // its way to the queue was counted as a tombstone there, and never came.
             let was_cancelled = job.task().view().phase() == Phase::Cancelled;
             if job.task().stop(true) == Cancel::Now {
                 Self::end_cancelled(&job, token, &self.counters.cancelled);
             } else if was_cancelled {
-                self.pool.forget_husk();
+                self.pool.forget_tombstone();
             }
         }
     }
@@ -196,7 +196,7 @@ impl<J: Job> Engine<J> {
 
 /// A job in the queue that nobody wants from there any more: it is over, or somebody who waited for
 /// it runs it.
-pub(super) fn is_husk<J: Job>(job: &J) -> bool {
+pub(super) fn is_tombstone<J: Job>(job: &J) -> bool {
     job.task().view().phase() != Phase::Pending
 }
 

@@ -116,7 +116,7 @@ fn a_task_cancelled_on_its_way_to_a_queue_that_it_never_reaches_is_no_room_there
     let engine = Arc::clone(job.engine());
     // It has come off the wheel, and is not in the queue yet.
     assert_eq!(engine.stop(&job, true, ()), Cancel::Now);
-    assert!(format!("{engine:?}").contains("husks: 1"));
+    assert!(format!("{engine:?}").contains("tombstones: 1"));
     // It comes to the queue with the next due tasks, and there is no thread for any of them.
     let sink = sink_of(&engine);
     engine.pool.refuse_starts(1);
@@ -124,7 +124,7 @@ fn a_task_cancelled_on_its_way_to_a_queue_that_it_never_reaches_is_no_room_there
     engine.sweep(());
     let said = format!("{engine:?}");
     assert!(
-        said.contains("husks: 0") && said.contains("queued: 0"),
+        said.contains("tombstones: 0") && said.contains("queued: 0"),
         "{said}"
     );
     assert_eq!(handle.wait(), Err(Error::Cancelled));

@@ -1,23 +1,23 @@
-//! Workers that are lent to a pool while a job of it waits.
+//! The worker that a pool has in addition while a job of it waits, and whose worker a thread is.
 //!
-//! Owned by whoever waits. It never starts a worker itself: that is the pool's.
+//! A loan is owned by the thread that waits. It never starts a worker itself: it asks the pool to, through
+//! [`Lender`]. Without loans a pool of one worker would deadlock as soon as one job waits for another.
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 
-use super::Pool;
 use crate::sync;
 
 sync::thread_locals! {
-    /// The pool whose worker this thread is, by the address of its shared part; 0 for none.
+    /// The pool whose worker this thread is, by its id; 0 for none.
     static WORKER_OF: Cell<usize> = const { Cell::new(0) };
     /// The same pool, to lend a worker.
     static OWN: RefCell<Option<Arc<dyn Lender>>> = const { RefCell::new(None) };
 }
 
-/// The pool whose worker the calling thread is, by the address of its shared part; 0 for none.
+/// The pool whose worker the calling thread is, by its id; 0 for none.
 pub(super) fn worker_of() -> usize {
     WORKER_OF.with(Cell::get)
 }
@@ -29,17 +29,18 @@ pub fn is_any_worker() -> bool {
 
 /// Marks the calling thread as a worker's until it is dropped, which is before the thread's own end:
 /// with the last reference to a pool goes its runner, whose end may need more than a dying thread has.
-pub(super) struct OwnPool;
+pub(super) struct WorkerContext;
 
-impl OwnPool {
-    pub(super) fn enter<J: Send + 'static>(pool: &Pool<J>) -> Self {
-        WORKER_OF.with(|of| of.set(pool.id()));
-        OWN.with(|own| own.replace(Some(Arc::new(pool.clone()))));
+impl WorkerContext {
+    /// `id`: that of the pool, [`Shared::id`](super::shared::Shared::id).
+    pub(super) fn enter(id: usize, pool: Arc<dyn Lender>) -> Self {
+        WORKER_OF.with(|of| of.set(id));
+        OWN.with(|own| own.replace(Some(pool)));
         Self
     }
 }
 
-impl Drop for OwnPool {
+impl Drop for WorkerContext {
     fn drop(&mut self) {
         WORKER_OF.with(|of| of.set(0));
         drop(OWN.with(RefCell::take));
@@ -52,8 +53,8 @@ pub(super) trait Lender: Send + Sync {
     fn lend_one(&self);
     /// One less: whoever is surplus now leaves after its job.
     fn take_one_back(&self);
-    /// Sends for a worker, if that is still to be done.
-    fn summon_again(&self);
+    /// Requests a worker, if there is work and none is coming.
+    fn request_again(&self);
     /// Whether it is a forked child's parent's.
     fn is_inherited(&self) -> bool;
 }
@@ -68,9 +69,9 @@ impl Lent {
         Self(lender)
     }
 
-    /// Sends for the worker once more, if the system had no thread for it and there is work.
-    pub fn summon_again(&self) {
-        self.0.summon_again();
+    /// Requests the worker once more, if the system had no thread for it and there is work.
+    pub fn request_again(&self) {
+        self.0.request_again();
     }
 }
 
@@ -101,13 +102,13 @@ pub fn lend_while_waiting() -> Option<Lent> {
 }
 
 /// The question of a wait, which asks for the lent worker once more before it asks `interrupted`.
-pub(crate) fn or_summon<'a>(
+pub(crate) fn or_request_again<'a>(
     lent: Option<&'a Lent>,
     interrupted: &'a mut dyn FnMut() -> bool,
 ) -> impl FnMut() -> bool {
     move || {
         if let Some(lent) = lent {
-            lent.summon_again();
+            lent.request_again();
         }
         interrupted()
     }

@@ -140,8 +140,8 @@ fn loom_a_push_meets_a_worker_whose_time_is_up() {
             let pool = pool.clone();
             thread::spawn(move || {
                 let idle = lock(&pool.shared.state).idle.clone();
-                for seat in idle {
-                    seat.parker.expire();
+                for sleeper in idle {
+                    sleeper.parker.expire();
                 }
             })
         };

@@ -1,18 +1,18 @@
 //! When a thread that has nothing to do stays awake for a moment.
 //!
 //! Owned by a pool. It decides whether to spin, and for how long; the sleeping is the parker's, and
-//! who is summoned the pool's. It never holds a lock.
+//! who is woken the pool's. It never holds a lock.
 //!
-//! Waking a thread that sleeps costs its waker 4 µs, and where the other processor has gone to sleep
-//! as well, some 40 µs pass until the thread runs. Somebody who submits, waits for the result, and
-//! submits again pays that twice. If both are awake, all of it takes 2 µs. But a thread that spins
+//! Waking a thread costs its waker a system call, and where the other processor sleeps as well, ten times
+//! as long passes until the thread runs. A caller that submits, waits for the result, and submits again
+//! pays that twice; where both threads are awake, next to nothing. But a thread that spins
 //! takes a processor away from others, so it must be likely that something comes:
 //!
 //! - *A worker that has nothing left to do* spins if the last pause between two jobs was shorter
 //!   than [`DENSE`], and if no other worker of the pool does. One wasted spin is followed by another
 //!   only after another short pause, so jobs that come once in a while cost nothing, and the end of a
 //!   busy time one [`WORKER_SPIN`].
-//! - *Who waits for a task* spins if the worker that was last summoned was met awake. Otherwise
+//! - *Who waits for a task* spins if the worker that was last woken was met awake. Otherwise
 //!   that worker is being woken, quite often on the very processor that the wait is on, and the spin
 //!   would keep it from running.
 //!
@@ -23,32 +23,18 @@
 //! # The hold-off
 //!
 //! Where jobs run under an interpreter's lock, the poster holds that lock. A worker that is awake
-//! would reach for it a moment too early, and be put to sleep by the system until the poster lets go:
+//! would reach for it a moment too early, and be put to sleep by the system until the poster releases it:
 //! worse than not to have been awake. So:
 //!
-//! 1. The poster, under the pool's lock, notes on the seat how often anyone has let go so far.
+//! 1. The poster, under the pool's lock, notes for the worker how often anyone has released the lock.
 //! 2. It makes the token available; the worker, awake, takes it.
 //! 3. The worker waits until the count is no longer what is noted, at most [`HOLD_OFF`].
-//! 4. The poster, as it begins to wait for a task, has let go of the lock; it counts, and spins.
+//! 4. The poster, as it begins to wait for a task, has released the lock; it counts, and spins.
 //!
-//! The race: step 4 before step 3. The count has changed then, and the worker does not wait. Others
-//! who let go count as well; then the worker is early, which costs time and nothing else.
+//! The race: step 4 before step 3. The count has changed then, and the worker does not wait. Other
+//! releases count as well; then the worker is early, which costs time and nothing else.
 //!
-//! # Figures
-//!
-//! Round trips of a no-op, back to back, on two processors, CPython 3.11 and 3.13, p50 in µs and the
-//! processor time of both threads; the machine itself is four times slower in some hours than in others.
-//!
-//! | | p50 | processor time |
-//! |---|---|---|
-//! | nobody spins | 45–58 | 33–40 |
-//! | as it is | 1.0–4.2 | 2.2–8.3 |
-//! | without the hold-off | 1.0–28 | 1.8–25 |
-//! | with both on one processor, the other being busy: nobody spins | 6.4–12.8 | 7.5–11 |
-//! | the same, as it is | 7.2–13.2 | 8.1–11 |
-//! | the same, spinning there too | 26 | 37 |
-//!
-//! A millisecond apart, where nobody spins, it makes no difference.
+//! What it is worth, and how the durations were chosen: `docs/design/pool.md`.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -56,21 +42,20 @@ use std::time::{Duration, Instant};
 
 use crate::sync::{Parker, processor};
 
-/// Jobs that come so close to each other make it likely that the next is near. It must be longer than
-/// the 40 to 60 µs it takes to wake a waiter on a sleeping processor, or two threads that sleep and
-/// wake each other would never find out that they need not.
+/// Jobs that come so close to each other make it likely that the next is near. It must be longer than it
+/// takes to wake a waiter on a sleeping processor, or two threads that sleep and wake each other would
+/// never find out that they need not.
 const DENSE: Duration = Duration::from_micros(150);
 
-/// How long a worker spins: what it takes to be woken. 20 to 200 µs give the same round trips.
+/// How long a worker spins: what it takes to be woken.
 const WORKER_SPIN: Duration = Duration::from_micros(50);
 
-/// How long a wait for a task spins: ten short runs. 5 to 100 µs give the same round trips; what is
-/// lost where the run is long is this much.
+/// How long a wait for a task spins: ten short runs. Where the run is long, this much is lost.
 const WAITER_SPIN: Duration = Duration::from_micros(20);
 
-/// How long a worker gives a poster to let go of the lock that jobs run under. A poster that goes on
-/// to wait for the result needs half a microsecond; another keeps the lock for whatever time it likes,
-/// and all that the worker has lost is this.
+/// How long a worker gives a poster to release the lock that jobs run under: ten times what a poster needs
+/// that goes on to wait for the result. Another keeps the lock for as long as it likes, and this much is
+/// lost.
 const HOLD_OFF: Duration = Duration::from_micros(5);
 
 /// What a pool knows about who is awake.
@@ -79,12 +64,12 @@ pub(super) struct Spin {
     is_useful: bool,
     /// A worker spins.
     is_taken: AtomicBool,
-    /// The last summons met its worker awake.
+    /// The worker that was last woken was met awake.
     met_awake: AtomicBool,
-    /// How often somebody let go of the lock that jobs run under, to wait.
-    let_go: AtomicU64,
-    /// The processor that the last summons came from, and that the last worker to spin was on.
-    summoner_on: AtomicUsize,
+    /// How often a caller has released the lock that jobs run under, to wait.
+    releases: AtomicU64,
+    /// The processor that the last worker was woken from, and that the last worker to spin was on.
+    waker_on: AtomicUsize,
     spinner_on: AtomicUsize,
 }
 
@@ -95,8 +80,8 @@ impl Spin {
             is_useful: cfg!(not(loom)) && processors > 1,
             is_taken: AtomicBool::new(false),
             met_awake: AtomicBool::new(false),
-            let_go: AtomicU64::new(0),
-            summoner_on: AtomicUsize::new(usize::MAX),
+            releases: AtomicU64::new(0),
+            waker_on: AtomicUsize::new(usize::MAX),
             spinner_on: AtomicUsize::new(usize::MAX),
         }
     }
@@ -106,13 +91,13 @@ impl Spin {
         self.is_useful && pause < DENSE
     }
 
-    /// Makes the calling worker the one that spins. It must be before anyone can summon it, or who
+    /// Makes the calling worker the one that spins. It must be before anyone can wake it, or who
     /// does would take it to be about to sleep. `false`: it is not to.
     pub(super) fn claim(&self) -> bool {
         // Relaxed, here and below: hints, which order nothing. What they lead to is behind the
         // pool's lock.
         let here = processor();
-        if here == self.summoner_on.load(Ordering::Relaxed)
+        if here == self.waker_on.load(Ordering::Relaxed)
             || self.is_taken.swap(true, Ordering::Relaxed)
         {
             return false;
@@ -128,9 +113,9 @@ impl Spin {
         is_there
     }
 
-    /// How long a wait for a task is to spin. The caller has let go of the lock that jobs run under.
+    /// How long a wait for a task is to spin. The caller has released the lock that jobs run under.
     pub(super) fn before_wait(&self) -> Duration {
-        self.let_go.fetch_add(1, Ordering::Relaxed);
+        self.releases.fetch_add(1, Ordering::Relaxed);
         if self.met_awake.load(Ordering::Relaxed) {
             WAITER_SPIN
         } else {
@@ -138,13 +123,13 @@ impl Spin {
         }
     }
 
-    /// Notes whether a summons, just sent by this thread, found its worker asleep.
+    /// Notes whether the worker that this thread has just woken was asleep.
     pub(super) fn met(&self, asleep: bool) {
         if !self.is_useful {
             return;
         }
         let here = processor();
-        self.summoner_on.store(here, Ordering::Relaxed);
+        self.waker_on.store(here, Ordering::Relaxed);
         // A worker that is not asleep may be just about to, and not even running.
         let awake = !asleep
             && self.is_taken.load(Ordering::Relaxed)
@@ -153,14 +138,14 @@ impl Spin {
     }
 
     /// What step 1 notes.
-    pub(super) fn times_let_go(&self) -> u64 {
-        self.let_go.load(Ordering::Relaxed)
+    pub(super) fn release_count(&self) -> u64 {
+        self.releases.load(Ordering::Relaxed)
     }
 
     /// Step 3.
     pub(super) fn hold_off(&self, noted: u64) {
         let start = Instant::now();
-        while self.times_let_go() == noted && start.elapsed() < HOLD_OFF {
+        while self.release_count() == noted && start.elapsed() < HOLD_OFF {
             std::hint::spin_loop();
         }
     }
@@ -205,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_one_worker_spins_and_not_on_the_summoners_processor() {
+    fn no_more_than_one_worker_spins_and_not_on_the_processor_that_it_was_woken_from() {
         let spin = on_two_processors();
         let parker = Parker::new();
         parker.unpark();
@@ -214,26 +199,23 @@ mod tests {
         assert!(spin.for_job(&parker), "the token is there");
         // Whichever it is now: nothing keeps this thread on a processor.
         let tries = (0..1_000).filter(|_| {
-            spin.summoner_on.store(processor(), Ordering::Relaxed);
+            spin.waker_on.store(processor(), Ordering::Relaxed);
             spin.claim() && spin.for_job(&parker)
         });
-        assert!(
-            tries.count() < 1_000,
-            "it spins where the summons came from"
-        );
+        assert!(tries.count() < 1_000, "it spins where it was woken from");
     }
 
     #[test]
     fn the_hold_off_ends_when_somebody_has_let_go() {
         let spin = on_two_processors();
-        let noted = spin.times_let_go();
+        let noted = spin.release_count();
         std::thread::scope(|scope| {
             scope.spawn(|| spin.before_wait());
-            while spin.times_let_go() == noted {
+            while spin.release_count() == noted {
                 spin.hold_off(noted);
             }
         });
         spin.hold_off(noted); // and at once where that was before
-        assert_ne!(spin.times_let_go(), noted);
+        assert_ne!(spin.release_count(), noted);
     }
 }

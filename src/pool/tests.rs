@@ -36,7 +36,7 @@ fn a_wait_asks_again_for_the_worker_that_it_could_not_be_lent() {
         assert!(inner.push(serve).is_ok());
         inner.refuse_starts(1);
         let lent = lend_while_waiting();
-        let waited = served.wait(None, &mut or_summon(lent.as_ref(), &mut || false));
+        let waited = served.wait(None, &mut or_request_again(lent.as_ref(), &mut || false));
         done.send(waited).unwrap();
     };
     assert!(pool.push(Box::new(outer)).is_ok());
@@ -110,75 +110,5 @@ impl Runner for Idler {
 
     fn work(&self, _: &Worker<usize>) {
         unreachable!("no worker is started");
-    }
-}
-
-#[test]
-fn the_oldest_that_may_go_is_found_whatever_was_popped_and_sifted_before() {
-    let mut random = fastrand::Rng::with_seed(7);
-    let (mut queue, mut plain) = (Queue::new(), Vec::new());
-    let mut husks = std::collections::HashSet::new();
-    for n in 0..20_000_u32 {
-        let is_husk = |n: &u32| husks.contains(n);
-        let may_go = |n: &u32| n.is_multiple_of(5) && !husks.contains(n);
-        match random.u32(0..10) {
-            0..4 => {
-                queue.push(n);
-                plain.push(n);
-            }
-            4 => {
-                let popped = queue.pop();
-                assert_eq!(popped, (!plain.is_empty()).then(|| plain.remove(0)));
-                if popped.is_some_and(|n| is_husk(&n)) {
-                    queue.husks -= 1;
-                }
-            }
-            5 | 6 => {
-                let oldest = plain.iter().position(may_go).map(|at| plain.remove(at));
-                assert_eq!(queue.pop_oldest(may_go), oldest, "step {n}");
-            }
-            _ => {
-                let alive = plain.iter().copied().filter(|n| !is_husk(n));
-                let Some(cancelled) = random.choice(alive.collect::<Vec<_>>()) else {
-                    continue;
-                };
-                husks.insert(cancelled);
-                queue.husks += 1;
-                let mut cleared = Vec::new();
-                queue.sift(|n| husks.contains(n), &mut cleared);
-                plain.retain(|n| !cleared.contains(n));
-            }
-        }
-    }
-}
-
-#[test]
-fn a_queue_that_was_long_gives_its_memory_back() {
-    for live in [0, 30_000, 60_000] {
-        let mut queue = Queue::new();
-        (0..100_000).for_each(|n| queue.push(n));
-        let is_husk = |&n: &i32| n >= live;
-        let mut cleared = Vec::new();
-        for _ in live..100_000 {
-            queue.husks += 1;
-            queue.sift(is_husk, &mut cleared);
-        }
-        let kept = queue.sifted.capacity() + queue.unsifted.capacity();
-        assert!(
-            live > 0 || kept <= 2 * Queue::<i32>::KEEP,
-            "{kept} places kept for nobody"
-        );
-        let mut popped = Vec::new();
-        while let Some(job) = queue.pop() {
-            popped.push(job);
-        }
-        assert!(popped.iter().is_sorted());
-        assert_eq!(popped.len() + cleared.len(), 100_000);
-        assert!(popped.iter().copied().filter(|n| !is_husk(n)).eq(0..live));
-        let kept = queue.sifted.capacity() + queue.unsifted.capacity();
-        assert!(
-            kept <= 2 * Queue::<i32>::KEEP,
-            "{kept} places kept, {live} were alive"
-        );
     }
 }

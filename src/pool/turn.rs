@@ -1,15 +1,34 @@
-//! Whose turn it is, and since when it has its present job; see [Turns](super#turns).
+//! Whose turn it is where jobs run under an interpreter's lock, and since when it has its present job.
 //!
 //! Owned by a pool's state, and used under its lock. It decides nothing but how often to read the
-//! clock, which takes a fifth of what a short job takes.
+//! clock: which worker goes on is [`Worker::take`](super::Worker::take)'s to decide.
+//!
+//! # Turns
+//!
+//! Under an interpreter's lock only one worker at a time makes progress. When a job releases the lock
+//! by itself, to sleep or to read, the next worker should have it. When a job is only made to release
+//! it, to be fair to other threads, one worker more is one thread more that contends for it, and soon
+//! all of them do, against each other and against the rest of the program. The pool cannot see which it
+//! was, but it can tell afterwards:
+//!
+//! 1. The worker that arrives has the turn from then on.
+//! 2. One that comes back from a job and still has the turn goes on.
+//! 3. One that finds that another has the turn goes on, and takes it back, if the other's job is
+//!    young: it cannot have been made to release the lock yet, so it has released it by itself.
+//!    Otherwise the worker goes idle, and leaves the queue to those who have the turn and are coming.
+//! 4. One that has released the lock between two jobs, to be fair, never takes the turn back.
+//!
+//! So no more than two contend for the lock: the one whose turn it is and the one that is coming,
+//! besides those whose jobs are cut short, each until the end of its job.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
-/// The clock is read for one in so many jobs more, as long as jobs are [`SHORT`].
+/// So many jobs are begun without a look at the clock, as long as jobs are [`SHORT`]: the look takes a
+/// fifth of what such a job takes.
 const SKIPPED: u32 = 8;
 
-/// Eight of these are nothing beside the time slice that a job's age is held against.
+/// [`SKIPPED`] of these are nothing beside the time slice that a job's age is compared with.
 const SHORT: Duration = Duration::from_micros(2);
 
 /// The worker that has the turn, and its job.
@@ -35,10 +54,10 @@ impl Turn {
             return;
         }
         let now = Instant::now();
-        let is_short = self
+        let lacks_thread = self
             .since
             .is_some_and(|since| now.duration_since(since) < SHORT * (self.skipped + 1));
-        self.may_skip = if is_short { SKIPPED } else { 0 };
+        self.may_skip = if lacks_thread { SKIPPED } else { 0 };
         self.skipped = 0;
         self.since = Some(now);
     }

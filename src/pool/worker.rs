@@ -1,25 +1,23 @@
-//! What a worker does: it comes, waits, takes and leaves.
+//! What a worker does: it waits, takes and leaves; and what it asks of its runner.
 //!
-//! Owned by its own thread, which the pool starts here. It never runs a job: that is the [`Runner`]'s.
+//! Owned by its own thread, which [`Shared`] starts. It never runs a job: that is the [`Runner`]'s. Where
+//! it stands is in the [table](super::state#where-a-worker-stands).
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Weak;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::lend::OwnPool;
-use super::state::{Life, Seat, Stand, State, Summons};
-use super::{Pool, Shared};
-use crate::error::Error;
-use crate::sync::{MutexGuard, Parked, Parker, lock, thread};
+use super::shared::Shared;
+use super::state::{Lifecycle, PhaseCell, Sleeper, State, WorkerPhase, WorkerRequest};
+use crate::sync::{MutexGuard, Parked, Parker, lock};
 
-/// What a worker does with its life.
+/// What a worker's thread does.
 ///
-/// The seam between the core and whoever embeds it: how to hold on to an interpreter, what to do
-/// around a run, all of that is the runner's.
+/// The interface between the pool and whoever embeds it: how to hold on to an interpreter, and what to do
+/// around a run, is up to the runner.
 pub trait Runner: Send + Sync + 'static {
     /// One unit of work.
     type Job: Send + 'static;
@@ -58,195 +56,33 @@ pub trait Runner: Send + Sync + 'static {
 /// So many workers may be lent at a time before the runner is told; see [`Runner::lends_many`].
 pub const MANY_LENT: usize = 256;
 
-/// A worker that is counted as coming, and has no thread yet.
-///
-/// Dropped, it is taken back, and an idle worker is sent in its place; see [step
-/// 2](self#when-the-system-has-no-thread-to-give).
-#[must_use = "a worker that is counted as coming must be started"]
-pub(super) struct Coming<'a, J: Send + 'static> {
-    pool: &'a Pool<J>,
-    number: u64,
-    /// Whoever sends for it knows by himself when the thread is refused.
-    is_quiet: bool,
-}
-
-impl<J: Send + 'static> Coming<'_, J> {
-    /// Gives it a thread, which is from then on the one that answers for it.
-    pub(super) fn start(self) -> Result<(), String> {
-        self.pool.spawn(self.number)?;
-        std::mem::forget(self);
-        Ok(())
-    }
-}
-
-impl<J: Send + 'static> Drop for Coming<'_, J> {
-    fn drop(&mut self) {
-        let mut state = lock(&self.pool.shared.state);
-        state.take_back_start();
-        let instead = state.summon_idle();
-        let is_short = instead.is_none() && state.queued() > 0;
-        if is_short {
-            self.pool.shared.is_short.store(true, Relaxed);
-        }
-        let joiners = state.joiners_if_gone();
-        drop(state);
-        if is_short
-            && !self.is_quiet
-            && let Some(who) = self.pool.shared.on_refusal.get().and_then(Weak::upgrade)
-        {
-            who.wake();
-        }
-        if let Some(seat) = instead {
-            seat.parker.unpark();
-        }
-        for joiner in joiners {
-            joiner.unpark();
-        }
-    }
-}
-
-impl<J: Send + 'static> Pool<J> {
-    /// Starts a worker that is to be the only one, for who brings jobs. It is started under the
-    /// lock: if the system refuses, those jobs are still the last in the queue, and go back to who
-    /// brought them. Any other summons is left to be sent.
-    pub(super) fn start_first(
-        &self,
-        state: &mut State<J>,
-        summons: Summons,
-    ) -> Result<Summons, Error> {
-        match summons {
-            Summons::Start(number) if state.workers == 1 => {
-                self.spawn(number).map_err(|reason| {
-                    state.take_back_start();
-                    Error::NoThread { reason }
-                })?;
-                Ok(Summons::None)
-            }
-            summons => Ok(summons),
-        }
-    }
-
-    /// Carries a summons out. `false`: it was for a new thread, and the system refused; see [step
-    /// 2](self#when-the-system-has-no-thread-to-give).
-    pub(super) fn send(&self, summons: Summons) -> bool {
-        match summons {
-            Summons::None => true,
-            Summons::Wake(seat) => {
-                let was_asleep = seat.parker.unpark();
-                self.shared.spin.met(was_asleep);
-                true
-            }
-            Summons::Start(number) => self.send_new(number, false),
-        }
-    }
-
-    pub(super) fn send_new(&self, number: u64, is_quiet: bool) -> bool {
-        let coming = Coming {
-            pool: self,
-            number,
-            is_quiet,
-        };
-        coming.start().is_ok()
-    }
-
-    pub(super) fn spawn(&self, number: u64) -> Result<(), String> {
-        #[cfg(test)]
-        {
-            use std::sync::atomic::Ordering::Relaxed;
-
-            let left = self.shared.refusals.load(Relaxed);
-            if left > 0 {
-                self.shared.refusals.store(left - 1, Relaxed);
-                // The system takes its time to refuse.
-                thread::yield_now();
-                return Err("the test has none".to_owned());
-            }
-        }
-        let pool = self.clone();
-        let mut builder = thread::Builder::new().name(self.worker_name(number));
-        if let Some(stack_size) = self.shared.stack_size {
-            builder = builder.stack_size(stack_size);
-        }
-        // The worker is made on its thread: where there is none, there is no worker to be dropped.
-        builder
-            .spawn(move || {
-                let worker = Worker::new(pool, number);
-                let _own = OwnPool::enter(&worker.pool);
-                worker.pool.runner.work(&worker);
-            })
-            .map(drop)
-            .map_err(|error| error.to_string())
-    }
-
-    pub(super) fn worker_name(&self, number: u64) -> String {
-        format!("{}-{number}", self.shared.thread_name)
-    }
-}
-
-impl<J> Shared<J> {
-    /// Step 1 of [the hold-off](spin#the-hold-off), for a summons by a thread that holds the lock.
-    pub(super) fn note_held(&self, summons: &Summons) {
-        if let Summons::Wake(seat) = summons
-            && self.turns.is_some()
-        {
-            // Relaxed, as everywhere: a hint.
-            seat.let_go.store(
-                self.spin.times_let_go(),
-                std::sync::atomic::Ordering::Relaxed,
-            );
-        }
-    }
-}
-
-/// A worker's own note of where it stands.
-struct Place(AtomicU8);
-
-impl Place {
-    const ALL: [Stand; 5] = [
-        Stand::Coming,
-        Stand::Running,
-        Stand::Free,
-        Stand::Idle,
-        Stand::Left,
-    ];
-
-    fn get(&self) -> Stand {
-        Self::ALL[usize::from(self.0.load(std::sync::atomic::Ordering::Relaxed))]
-    }
-
-    fn set(&self, stand: Stand) {
-        self.0
-            .store(stand as u8, std::sync::atomic::Ordering::Relaxed);
-    }
-}
-
 /// A thread's own note to itself.
-struct Flag(std::sync::atomic::AtomicBool);
+struct Flag(AtomicBool);
 
 impl Flag {
     fn new(value: bool) -> Self {
-        Self(std::sync::atomic::AtomicBool::new(value))
+        Self(AtomicBool::new(value))
     }
 
     fn get(&self) -> bool {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
+        self.0.load(Relaxed)
     }
 
     fn set(&self, value: bool) {
-        self.0.store(value, std::sync::atomic::Ordering::Relaxed);
+        self.0.store(value, Relaxed);
     }
 }
 
 /// One worker, as its runner sees it. It stays on its thread.
 pub struct Worker<J: Send + 'static> {
-    pool: Pool<J>,
+    shared: Arc<Shared<J>>,
     number: u64,
-    seat: Arc<Seat>,
+    sleeper: Arc<Sleeper>,
     // Atomic only so that a runner may wait in a closure that must be `Sync`: they are the worker's
     // own, hence Relaxed.
-    stand: Place,
+    phase: PhaseCell,
     /// It has taken a job.
-    has_taken: Flag,
+    has_taken_job: Flag,
     /// It has yielded since its last job.
     has_yielded: Flag,
     /// It is to stay awake when it next has nothing to do.
@@ -255,18 +91,13 @@ pub struct Worker<J: Send + 'static> {
 
 impl<J: Send + 'static> Worker<J> {
     /// A worker that was counted as coming.
-    fn new(pool: Pool<J>, number: u64) -> Self {
-        let seat = Seat {
-            parker: Parker::new(),
-            summoned: std::sync::atomic::AtomicBool::new(false),
-            let_go: std::sync::atomic::AtomicU64::new(Seat::NOT_HELD),
-        };
+    pub(super) fn new(shared: Arc<Shared<J>>, number: u64) -> Self {
         Self {
-            pool,
+            shared,
             number,
-            seat: Arc::new(seat),
-            stand: Place(AtomicU8::new(Stand::Coming as u8)),
-            has_taken: Flag::new(false),
+            sleeper: Arc::new(Sleeper::new()),
+            phase: PhaseCell::new(WorkerPhase::Coming),
+            has_taken_job: Flag::new(false),
             has_yielded: Flag::new(false),
             spins: Flag::new(false),
         }
@@ -274,12 +105,12 @@ impl<J: Send + 'static> Worker<J> {
 
     /// Its thread's name.
     pub fn name(&self) -> String {
-        self.pool.worker_name(self.number)
+        self.shared.worker_name(self.number)
     }
 
     /// Sleeps until there is something to take; `false` when this worker is to end.
     ///
-    /// A runner that holds an interpreter's lock lets go of it before it calls this, and takes it
+    /// A runner that holds an interpreter's lock releases it before it calls this, and takes it
     /// again before it calls [`take`](Self::take): a worker on its way owns no job, so none is
     /// stranded with it.
     pub fn wait(&self) -> bool {
@@ -287,7 +118,7 @@ impl<J: Send + 'static> Worker<J> {
     }
 
     /// Like [`wait`](Self::wait), and calls `then` once, before it sleeps and after this worker can be
-    /// summoned: for what may lead to a push, which would otherwise start another worker.
+    /// woken: for what may lead to a push, which would otherwise start another worker.
     pub fn wait_then(&self, then: impl FnOnce()) -> bool {
         let mut then = Some(then);
         let mut once = || {
@@ -300,69 +131,68 @@ impl<J: Send + 'static> Worker<J> {
         goes_on
     }
 
-    fn wait_and(&self, seated: &mut dyn FnMut()) -> bool {
-        let shared = &self.pool.shared;
+    /// [`wait_then`](Self::wait_then), not generic.
+    fn wait_and(&self, before_sleep: &mut dyn FnMut()) -> bool {
+        let shared = &self.shared;
         if shared.generation.is_inherited() {
             return false; // this thread has forked inside a job: the pool is the parent's
         }
         let mut state = lock(&shared.state);
-        match self.stand.get() {
-            Stand::Coming => return true, // just started
-            Stand::Left => return false,
-            Stand::Running | Stand::Free | Stand::Idle => {}
+        match self.phase.get() {
+            WorkerPhase::Coming => return true, // just started
+            WorkerPhase::Left => return false,
+            WorkerPhase::Running | WorkerPhase::Free | WorkerPhase::Idle => {}
         }
-        debug_assert_eq!(self.stand.get(), Stand::Free, "{} waits", self.name());
+        debug_assert_eq!(self.phase.get(), WorkerPhase::Free, "{} waits", self.name());
         loop {
-            // SURPLUS
+            // It is one too many.
             if state.workers > state.limit() {
                 return self.leave(state);
             }
-            // BUSY
+            // There is something to take.
             if state.queued() > 0 && !(state.coming && shared.turns.is_some()) {
                 if !state.coming {
                     state.coming = true;
-                    self.stand.set(Stand::Coming);
+                    self.phase.set(WorkerPhase::Coming);
                 }
                 return true;
             }
-            // OVER
-            if state.life == Life::Closed || state.workers > state.idle_kept {
+            // There will be nothing to take.
+            if state.lifecycle == Lifecycle::Closed || state.workers > state.max_idle {
                 return self.leave(state);
             }
-            // IDLE
+            // There may be.
             let timeout = (state.workers > state.min_workers).then_some(shared.idle_timeout);
-            let sat_down = Instant::now();
-            let deadline = timeout.and_then(|timeout| sat_down.checked_add(timeout));
+            let idle_since = Instant::now();
+            let deadline = timeout.and_then(|timeout| idle_since.checked_add(timeout));
             let spins = self.spins.get() && shared.spin.claim();
-            state.idle.push(Arc::clone(&self.seat));
-            self.stand.set(Stand::Idle);
+            state.idle.push(Arc::clone(&self.sleeper));
+            self.phase.set(WorkerPhase::Idle);
             drop(state);
-            seated();
-            let was_awake = spins && shared.spin.for_job(&self.seat.parker);
-            let parked = self.seat.parker.park_undisturbed(deadline);
+            before_sleep();
+            let was_awake = spins && shared.spin.for_job(&self.sleeper.parker);
+            let parked = self.sleeper.parker.park_undisturbed(deadline);
             state = lock(&shared.state);
-            self.stand.set(Stand::Free);
+            self.phase.set(WorkerPhase::Free);
             // Relaxed: written under the same lock.
-            if self
-                .seat
-                .summoned
-                .swap(false, std::sync::atomic::Ordering::Relaxed)
-            {
+            if self.sleeper.woken.swap(false, Relaxed) {
                 // If the timeout passed in the same moment, a token is still on its way here. It
-                // costs one look at the queue when this worker next sits down, no more.
-                self.stand.set(Stand::Coming);
+                // costs one look at the queue when this worker next goes idle, no more.
+                self.phase.set(WorkerPhase::Coming);
                 drop(state);
-                self.spins.set(shared.spin.expects(sat_down.elapsed()));
-                let let_go = self
-                    .seat
-                    .let_go
-                    .swap(Seat::NOT_HELD, std::sync::atomic::Ordering::Relaxed);
-                if was_awake && let_go != Seat::NOT_HELD {
-                    shared.spin.hold_off(let_go);
+                self.spins.set(shared.spin.expects(idle_since.elapsed()));
+                let noted = self
+                    .sleeper
+                    .noted_releases
+                    .swap(Sleeper::NOT_NOTED, Relaxed);
+                if was_awake && noted != Sleeper::NOT_NOTED {
+                    shared.spin.hold_off(noted);
                 }
                 return true;
             }
-            state.idle.retain(|seat| !Arc::ptr_eq(seat, &self.seat));
+            state
+                .idle
+                .retain(|sleeper| !Arc::ptr_eq(sleeper, &self.sleeper));
             if parked == Parked::TimedOut && state.workers > state.min_workers {
                 if state.queued() > 0 {
                     continue;
@@ -374,64 +204,64 @@ impl<J: Send + 'static> Worker<J> {
 
     /// Takes the oldest job. `None`: nothing to do now, [`wait`](Self::wait) for more.
     pub fn take(&self) -> Option<J> {
-        let shared = &self.pool.shared;
+        let shared = &self.shared;
         if shared.generation.is_inherited() {
             return None;
         }
         let mut state = lock(&shared.state);
         let mut stays = state.workers <= state.limit() || !state.urgent.is_empty();
-        let stand = self.stand.get();
-        if stand == Stand::Coming {
+        let phase = self.phase.get();
+        if phase == WorkerPhase::Coming {
             state.coming = false;
             state.turn.holder = self.number;
         } else if let Some(young) = shared.turns {
             stays &= self.keeps_its_turn(&mut state, young);
         }
         let job = if stays { state.pop() } else { None };
-        match (job.is_some(), stand == Stand::Running) {
+        match (job.is_some(), phase == WorkerPhase::Running) {
             (true, true) => {}
             (true, false) => {
                 state.running += 1;
-                state.fruitless = 0;
-                self.has_taken.set(true);
-                self.stand.set(Stand::Running);
+                state.exits_without_job = 0;
+                self.has_taken_job.set(true);
+                self.phase.set(WorkerPhase::Running);
             }
             (false, was_running) => {
                 state.running -= usize::from(was_running);
-                self.stand.set(Stand::Free);
+                self.phase.set(WorkerPhase::Free);
             }
         }
         if shared.turns.is_some() {
             let is_contended = job.is_some() && state.running > 1;
             state.turn.begin(is_contended);
         }
-        let summons = state.summon();
-        shared.note_held(&summons);
-        let room = state.wake_one_for_room(shared.queue_size);
+        let request = state.request_worker();
+        shared.note_release_count(&request);
+        let room = state.next_for_room(shared.queue_size);
         let wants_more = state.workers < state.min_workers;
         drop(state);
-        self.pool.send(summons);
+        self.shared.fulfil(request);
         if let Some(room) = room {
             room.unpark();
         }
         if wants_more {
-            self.pool.start_min_workers();
+            self.shared.start_min_workers();
         }
         job
     }
 
-    /// Says that the worker has let go of the lock that jobs run under, and taken it again, between
-    /// two jobs: if another's turn has come meanwhile, it keeps it.
+    /// Says that the worker has released the lock that jobs run under, and taken it again, between
+    /// two jobs: if another has got the turn meanwhile, it keeps it.
     pub fn yielded(&self) {
         self.has_yielded.set(true);
     }
 
-    /// Steps 2 and 3 of [Turns](self#turns).
+    /// Steps 2 to 4 of [Turns](super::turn).
     fn keeps_its_turn(&self, state: &mut State<J>, young: Duration) -> bool {
         let has_yielded = self.has_yielded.get();
         self.has_yielded.set(false);
         // Without anybody on the way there would be nobody to leave the queue to.
-        let is_running = self.stand.get() == Stand::Running;
+        let is_running = self.phase.get() == WorkerPhase::Running;
         if state.turn.holder == self.number || !is_running || !state.coming {
             state.turn.holder = self.number;
             return true;
@@ -446,29 +276,29 @@ impl<J: Send + 'static> Worker<J> {
     /// Leaves for good; always `false`, for [`wait`](Self::wait) to return.
     fn leave(&self, mut state: MutexGuard<'_, State<J>>) -> bool {
         state.workers -= 1;
-        self.stand.set(Stand::Left);
-        // Its place may be taken by another, if there is work that it declined.
-        let summons = state.summon();
+        self.phase.set(WorkerPhase::Left);
+        // Another may come instead, if there is work that this one has left.
+        let request = state.request_worker();
         drop(state);
-        self.pool.send(summons);
+        self.shared.fulfil(request);
         false
     }
 }
 
 impl<J: Send + 'static> Worker<J> {
-    /// After several workers in a row that took nothing, there is little hope that the next one will:
-    /// it is not sent for at once. Meanwhile this one is still counted, as coming if it was, so that
-    /// nobody else sends for it either.
-    fn pause_if_fruitless(&self) {
+    /// After several workers in a row that took nothing, the next one is unlikely to: it is not requested
+    /// at once. Meanwhile this one is still counted, as coming if it was, so that nobody else requests
+    /// it either.
+    fn back_off(&self) {
         const SHORTEST: Duration = Duration::from_millis(10);
         const DOUBLED: u32 = 4;
 
-        if self.stand.get() == Stand::Left || self.has_taken.get() {
+        if self.phase.get() == WorkerPhase::Left || self.has_taken_job.get() {
             return;
         }
-        let mut state = lock(&self.pool.shared.state);
-        state.fruitless = state.fruitless.saturating_add(1);
-        let (before, is_wanted) = (state.fruitless - 1, state.queued() > 0);
+        let mut state = lock(&self.shared.state);
+        state.exits_without_job = state.exits_without_job.saturating_add(1);
+        let (before, is_wanted) = (state.exits_without_job - 1, state.queued() > 0);
         drop(state);
         if before > 0 && is_wanted && cfg!(not(loom)) {
             let pause = SHORTEST * (1 << (before - 1).min(DOUBLED));
@@ -482,45 +312,43 @@ impl<J: Send + 'static> Drop for Worker<J> {
     fn drop(&mut self) {
         /// Once the pool is closed, this many workers in a row may take nothing of what is queued
         /// before that is left to whoever closes it for good.
-        const HOPELESS: u32 = 3;
+        const FUTILE_EXITS: u32 = 3;
 
-        if self.pool.shared.generation.is_inherited() {
+        if self.shared.generation.is_inherited() {
             return;
         }
-        self.pause_if_fruitless();
-        let mut state = lock(&self.pool.shared.state);
-        let stand = self.stand.get();
-        if stand != Stand::Left {
+        self.back_off();
+        let mut state = lock(&self.shared.state);
+        let phase = self.phase.get();
+        if phase != WorkerPhase::Left {
             // The runner gave up early, or unwound: keep the counts true.
             state.workers -= 1;
         }
-        match stand {
-            Stand::Coming => state.coming = false,
-            Stand::Running => state.running -= 1,
-            Stand::Idle => {
+        match phase {
+            WorkerPhase::Coming => state.coming = false,
+            WorkerPhase::Running => state.running -= 1,
+            WorkerPhase::Idle => {
                 let before = state.idle.len();
-                state.idle.retain(|seat| !Arc::ptr_eq(seat, &self.seat));
+                state
+                    .idle
+                    .retain(|sleeper| !Arc::ptr_eq(sleeper, &self.sleeper));
                 // Relaxed: written under the same lock.
-                if before == state.idle.len()
-                    && self
-                        .seat
-                        .summoned
-                        .load(std::sync::atomic::Ordering::Relaxed)
-                {
-                    state.coming = false; // somebody has sent for it in this moment
+                if before == state.idle.len() && self.sleeper.woken.load(Relaxed) {
+                    state.coming = false; // it was woken in this moment
                 }
             }
-            Stand::Free | Stand::Left => {}
+            WorkerPhase::Free | WorkerPhase::Left => {}
         }
         state.alive -= 1;
-        let summons = if state.life == Life::Closed && state.fruitless >= HOPELESS {
-            Summons::None
-        } else {
-            state.summon()
-        };
+        let request =
+            if state.lifecycle == Lifecycle::Closed && state.exits_without_job >= FUTILE_EXITS {
+                WorkerRequest::None
+            } else {
+                state.request_worker()
+            };
         let joiners = state.joiners_if_gone();
         drop(state);
-        self.pool.send(summons);
+        self.shared.fulfil(request);
         for joiner in joiners {
             joiner.unpark();
         }
@@ -531,7 +359,7 @@ impl<J: Send + 'static> fmt::Debug for Worker<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker")
             .field("name", &self.name())
-            .field("stand", &self.stand.get())
+            .field("phase", &self.phase.get())
             .finish_non_exhaustive()
     }
 }

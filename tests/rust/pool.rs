@@ -503,7 +503,7 @@ struct Numbered {
 }
 
 impl Numbered {
-    fn is_husk(&self) -> bool {
+    fn is_tombstone(&self) -> bool {
         self.cancelled[self.number].load(Ordering::SeqCst)
     }
 }
@@ -526,7 +526,7 @@ impl Runner for Counting {
 }
 
 #[test]
-fn clearing_husks_keeps_the_order_and_every_other_job() {
+fn clearing_tombstones_keeps_the_order_and_every_other_job() {
     const COUNT: usize = 20_000;
     let pool = Pool::new(&options(1), Arc::new(Counting));
     let cancelled: Arc<[_]> = (0..COUNT).map(|_| AtomicBool::new(false)).collect();
@@ -550,20 +550,20 @@ fn clearing_husks_keeps_the_order_and_every_other_job() {
     // Posts and cancels in every mixture, behind a worker that is busy.
     let mut random = numbers(7);
     let mut live = Vec::new();
-    let mut husks = 0;
+    let mut tombstones = 0;
     for number in 1..COUNT {
         push(number, None);
         live.push(number);
         while random() % 8 < number * 7 / COUNT && !live.is_empty() {
             let victim = live.swap_remove(random() % live.len());
             cancelled[victim].store(true, Ordering::SeqCst);
-            let cleared = pool.note_husk(Numbered::is_husk);
-            assert!(cleared.iter().all(Numbered::is_husk));
-            husks += 1;
-            husks -= cleared.len();
+            let cleared = pool.note_tombstone(Numbered::is_tombstone);
+            assert!(cleared.iter().all(Numbered::is_tombstone));
+            tombstones += 1;
+            tombstones -= cleared.len();
         }
         assert_eq!(pool.counts().waiting, live.len());
-        assert_eq!(field(&pool, "husks"), husks);
+        assert_eq!(field(&pool, "tombstones"), tombstones);
         assert!(
             field(&pool, "queued") <= 2 * live.len() + 64 + COUNT / 4,
             "{} queued for {} alive",
@@ -573,7 +573,7 @@ fn clearing_husks_keeps_the_order_and_every_other_job() {
     }
     drop(key);
     live.sort_unstable();
-    let ran = receive(&runs, live.len() + husks);
+    let ran = receive(&runs, live.len() + tombstones);
     assert!(ran.is_sorted());
     let ran: Vec<_> = ran
         .into_iter()
@@ -588,13 +588,13 @@ fn clearing_husks_keeps_the_order_and_every_other_job() {
 }
 
 #[test]
-fn a_husk_may_leave_the_queue_before_it_is_counted() {
+fn a_tombstone_may_leave_the_queue_before_it_is_counted() {
     // A worker pops a cancelled job, and says so, before who cancelled it does.
     let pool = pool(&bounded_by(3, 1));
     let key = occupy(&pool, 1);
     for _ in 0..5 {
-        pool.forget_husk();
-        assert!(pool.note_husk(|_| false).is_empty());
+        pool.forget_tombstone();
+        assert!(pool.note_tombstone(|_| false).is_empty());
     }
     for waiting in 1..=3 {
         push(&pool, || ());

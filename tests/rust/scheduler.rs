@@ -953,7 +953,9 @@ fn workers_that_help_each_other_run_every_task_once() {
     assert_eq!(runs.load(Ordering::SeqCst), 3_000);
     eventually("the queue is empty", || field(&scheduler, "queued") == 0);
     // The worker that took out the last one counts it a moment later.
-    eventually("no husk is counted", || field(&scheduler, "husks") == 0);
+    eventually("no tombstone is counted", || {
+        field(&scheduler, "tombstones") == 0
+    });
     shut_down(&scheduler);
 }
 

@@ -784,7 +784,7 @@ fn a_due_task_that_waits_for_a_worker_can_still_be_cancelled() {
     drop(busy);
     assert_eq!(wait(&delay), Err(Error::Cancelled));
     scheduler.shutdown();
-    assert_eq!(field(&scheduler, "husks"), 0);
+    assert_eq!(field(&scheduler, "tombstones"), 0);
 }
 
 #[test]
@@ -1317,7 +1317,7 @@ fn a_cancel_against_the_end_of_a_delay_without_a_callback_has_one_winner() {
         (cancelled, 5_000 - cancelled)
     );
     assert_eq!(stats.pool.waiting, 0);
-    assert_eq!(field(&engine, "husks"), 0);
+    assert_eq!(field(&engine, "tombstones"), 0);
     engine.close(true, ());
 }
 
