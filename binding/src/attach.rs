@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::callback;
 use crate::context;
-use crate::gate::OnTheWay;
+use crate::gate::InTransition;
 use crate::hooks::Hooks;
 use crate::kept::try_attach;
 
@@ -15,17 +15,17 @@ use crate::kept::try_attach;
 /// `name`, and lives its `life`. Afterwards all that Python has of the thread is gone. If the interpreter
 /// is going away, nothing is called.
 pub(crate) fn live(name: &str, arrived: impl FnOnce(), life: impl FnOnce(Python<'_>)) {
-    let mut way = Some(OnTheWay::begin());
+    let mut transition = Some(InTransition::begin());
     try_attach(|py| {
         arrived();
         let unregister = Hooks::register_thread(py, name);
-        drop(way.take());
+        drop(transition.take());
         life(py);
-        way = Some(OnTheWay::begin_attached(py));
+        transition = Some(InTransition::begin_attached(py));
         Hooks::unregister_thread(unregister);
         context::drop_spare(py);
         // SAFETY: `try_attach` has attached this thread, which was not.
         unsafe { callback::end_thread_state(py) };
     });
-    drop(way); // not before the state has ended
+    drop(transition); // not before the state has ended
 }

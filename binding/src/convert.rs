@@ -19,7 +19,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_nanos(i64::MAX as u64);
 
 /// What a duration may be.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Least {
+pub(crate) enum Minimum {
     /// Anything: what is negative has passed, and counts as zero. For what is computed from a
     /// deadline, and may be computed a moment late.
     Passed,
@@ -33,22 +33,22 @@ pub(crate) enum Least {
 pub(crate) fn duration(
     argument: &str,
     value: &Bound<'_, PyAny>,
-    least: Least,
+    minimum: Minimum,
 ) -> PyResult<Duration> {
-    bounded(argument, value, least, CENTURY, "100 years")
+    bounded(argument, value, minimum, CENTURY, "100 years")
 }
 
-/// The longest that somebody cares to wait; with [`Least::Passed`] as in the standard library, where a
+/// The longest that somebody cares to wait; with [`Minimum::Passed`] as in the standard library, where a
 /// timeout is what is left of a deadline.
 pub(crate) fn timeout(
     argument: &str,
     value: &Bound<'_, PyAny>,
-    least: Least,
+    minimum: Minimum,
 ) -> PyResult<Duration> {
     bounded(
         argument,
         value,
-        least,
+        minimum,
         LONGEST_TIMEOUT,
         "threading.TIMEOUT_MAX",
     )
@@ -57,17 +57,17 @@ pub(crate) fn timeout(
 fn bounded(
     argument: &str,
     value: &Bound<'_, PyAny>,
-    least: Least,
+    minimum: Minimum,
     longest: Duration,
     shown: &str,
 ) -> PyResult<Duration> {
     let wrong =
         |must_be: &str| PyValueError::new_err(format!("{argument} {must_be}, not {}", repr(value)));
     match signed(argument, value)? {
-        Signed::Negative if least == Least::Passed => Ok(Duration::ZERO),
-        Signed::Negative if least == Least::Zero => Err(wrong("must not be negative")),
+        Signed::Negative if minimum == Minimum::Passed => Ok(Duration::ZERO),
+        Signed::Negative if minimum == Minimum::Zero => Err(wrong("must not be negative")),
         Signed::Negative => Err(wrong("must be longer than 0")),
-        Signed::Duration(duration) if duration.is_zero() && least == Least::Positive => {
+        Signed::Duration(duration) if duration.is_zero() && minimum == Minimum::Positive => {
             Err(wrong("must be longer than 0"))
         }
         Signed::Duration(duration) if duration <= longest => Ok(duration),
@@ -77,7 +77,7 @@ fn bounded(
 
 /// When a wait for `timeout` ends, in real time; `None` waits for ever.
 pub(crate) fn deadline(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Instant>> {
-    let timeout = timeout.map(|value| self::timeout("timeout", value, Least::Passed));
+    let timeout = timeout.map(|value| self::timeout("timeout", value, Minimum::Passed));
     // Past the range of `Instant` there is nobody left to be late for.
     Ok(timeout
         .transpose()?
@@ -101,7 +101,7 @@ pub(crate) fn wall_time(argument: &str, instant: &Bound<'_, PyDateTime>) -> PyRe
 /// A timeout in seconds, for the package's Python files.
 #[pyfunction]
 pub(crate) fn _seconds(argument: &str, duration: &Bound<'_, PyAny>) -> PyResult<f64> {
-    Ok(timeout(argument, duration, Least::Passed)?.as_secs_f64())
+    Ok(timeout(argument, duration, Minimum::Passed)?.as_secs_f64())
 }
 
 enum Signed {

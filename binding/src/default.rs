@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::callback;
-use crate::convert::{self, Least};
+use crate::convert::{self, Minimum};
 use crate::hooks::Hooks;
 use crate::pool::arguments::checked_delayed;
 use crate::pool::{Ended, PoolBase};
@@ -229,7 +229,7 @@ pub(crate) fn _reset_default_pool(
 /// >>> asynctask.sleep(0.005)
 #[pyfunction]
 pub(crate) fn sleep(py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<()> {
-    let delay = convert::duration("delay", delay, Least::Passed)?;
+    let delay = convert::duration("delay", delay, Minimum::Passed)?;
     let end = Instant::now().checked_add(delay);
     if let Some(gevent) = Hooks::gevent(py)? {
         return Hooks::poll(&gevent, end, || None::<()>).map(drop);

@@ -39,7 +39,7 @@ pub(crate) fn _before_fork(py: Python<'_>) {
 }
 
 fn must_wait() -> bool {
-    gate::is_any_on_the_way() || nudge::is_away()
+    gate::is_any_in_transition() || nudge::is_giving_way()
 }
 
 /// Step 3, in the parent.
@@ -58,7 +58,7 @@ pub(crate) fn _after_fork_in_child() -> u64 {
     if !IS_WATCHED.load(Ordering::Relaxed) {
         in_child();
     }
-    series_of_parent()
+    lost_series()
 }
 
 /// The C library calls us at every fork; see [`watch_forks`].
@@ -108,19 +108,19 @@ extern "C" fn in_child() {
 }
 
 /// The fork whose child has heard of the series that it has lost.
-static TOLD: Mutex<Option<ForkGeneration>> = Mutex::new(None);
+static LOSS_REPORTED_IN: Mutex<Option<ForkGeneration>> = Mutex::new(None);
 
 /// Called at the first use of an inherited pool: says that series were lost, if no hook could.
-pub(crate) fn tell_of_series(py: Python<'_>) {
-    let lost = series_of_parent();
+pub(crate) fn log_lost_series(py: Python<'_>) {
+    let lost = lost_series();
     if lost > 0 {
         Hooks::log_inherited(py, lost);
     }
 }
 
 /// How many series of its parent's this process has lost; asked a second time, 0.
-fn series_of_parent() -> u64 {
-    let Some(mut told) = try_lock(&TOLD) else {
+fn lost_series() -> u64 {
+    let Some(mut told) = try_lock(&LOSS_REPORTED_IN) else {
         return 0;
     };
     if told.replace(ForkGeneration::current()) == Some(ForkGeneration::current()) {

@@ -31,11 +31,11 @@ use asynctask::fork::ForkGeneration;
 use asynctask::sync::Parker;
 use pyo3::prelude::*;
 
-static ON_THE_WAY: AtomicUsize = AtomicUsize::new(0);
+static IN_TRANSITION: AtomicUsize = AtomicUsize::new(0);
 static FORKING: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// How often the calling thread is counted in `ON_THE_WAY`: a fork does not wait for itself. What
+    /// How often the calling thread is counted in `IN_TRANSITION`: a fork does not wait for itself. What
     /// ends with a thread's `threading.local`s may fork.
     static OWN: Cell<usize> = const { Cell::new(0) };
 }
@@ -50,13 +50,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The calling thread is on its way in or out, and other threads' forks wait for it.
 #[must_use]
-pub(crate) struct OnTheWay {
+pub(crate) struct InTransition {
     generation: ForkGeneration,
     /// It is the thread's own.
     _not_send: PhantomData<*const ()>,
 }
 
-impl OnTheWay {
+impl InTransition {
     /// Step 1, for a thread that is about to attach.
     pub(crate) fn begin() -> Self {
         Self::begin_after(pause)
@@ -69,11 +69,11 @@ impl OnTheWay {
 
     fn begin_after(pause: impl Fn()) -> Self {
         let end = Instant::now() + PATIENCE;
-        ON_THE_WAY.fetch_add(1, Ordering::SeqCst);
+        IN_TRANSITION.fetch_add(1, Ordering::SeqCst);
         while FORKING.load(Ordering::SeqCst) > 0 && Instant::now() < end {
-            ON_THE_WAY.fetch_sub(1, Ordering::SeqCst);
+            IN_TRANSITION.fetch_sub(1, Ordering::SeqCst);
             pause();
-            ON_THE_WAY.fetch_add(1, Ordering::SeqCst);
+            IN_TRANSITION.fetch_add(1, Ordering::SeqCst);
         }
         OWN.set(OWN.get() + 1);
         Self {
@@ -83,12 +83,12 @@ impl OnTheWay {
     }
 }
 
-impl Drop for OnTheWay {
+impl Drop for InTransition {
     fn drop(&mut self) {
         // A child has begun to count anew.
         if !self.generation.is_inherited() {
             OWN.set(OWN.get() - 1);
-            ON_THE_WAY.fetch_sub(1, Ordering::SeqCst);
+            IN_TRANSITION.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
@@ -99,8 +99,8 @@ pub(crate) fn begin_fork() {
 }
 
 /// Whether a fork must wait: another thread is on its way.
-pub(crate) fn is_any_on_the_way() -> bool {
-    ON_THE_WAY.load(Ordering::SeqCst) > OWN.get()
+pub(crate) fn is_any_in_transition() -> bool {
+    IN_TRANSITION.load(Ordering::SeqCst) > OWN.get()
 }
 
 /// Whether someone is between steps 2 and 3.
@@ -115,7 +115,7 @@ pub(crate) fn end_fork() {
 
 /// Step 3, in the child.
 pub(crate) fn after_fork_in_child() {
-    ON_THE_WAY.store(0, Ordering::SeqCst);
+    IN_TRANSITION.store(0, Ordering::SeqCst);
     OWN.set(0);
     FORKING.store(0, Ordering::SeqCst);
 }

@@ -150,7 +150,7 @@ impl<T> Drop for SendKept<T> {
             // SAFETY: it is dropped here, and attached.
             unsafe { ManuallyDrop::drop(&mut self.0) }
         } else {
-            self.leave_behind();
+            self.defer_release();
         }
     }
 }
@@ -158,7 +158,7 @@ impl<T> Drop for SendKept<T> {
 impl<T> SendKept<T> {
     /// Puts the reference on pyo3's list of those that whoever attaches next is to drop.
     #[cold]
-    fn leave_behind(&mut self) {
+    fn defer_release(&mut self) {
         let may_stop = cfg!(any(debug_assertions, pyo3_disable_reference_pool));
         assert!(!may_stop, "an object was dropped detached");
         // SAFETY: it is dropped here, as a `Py`, which asks where it is.

@@ -119,7 +119,7 @@ pub(crate) struct Nudge {
     /// The call is in CPython's list.
     is_queued: AtomicBool,
     /// The main thread is in [`give_way`], detached.
-    is_away: AtomicBool,
+    is_giving_way: AtomicBool,
     /// When, since `epoch`, the nudges so far will have been paid for.
     paid_at: AtomicU64,
     epoch: Instant,
@@ -136,7 +136,7 @@ impl Nudge {
             NUDGE.get_or_init(|| Self {
                 word: AtomicU8::new(NOBODY),
                 is_queued: AtomicBool::new(false),
-                is_away: AtomicBool::new(false),
+                is_giving_way: AtomicBool::new(false),
                 paid_at: AtomicU64::new(0),
                 epoch: Instant::now(),
                 main: Parker::new(),
@@ -269,9 +269,9 @@ extern "C" fn give_way(_: *mut c_void) -> c_int {
         // SAFETY: CPython calls this on a thread that is attached, and the token ends with the call.
         let py = unsafe { Python::assume_attached() };
         let start = Instant::now();
-        nudge.is_away.store(true, Ordering::SeqCst);
+        nudge.is_giving_way.store(true, Ordering::SeqCst);
         py.detach(|| nudge.wait());
-        nudge.is_away.store(false, Ordering::SeqCst);
+        nudge.is_giving_way.store(false, Ordering::SeqCst);
         let away = nanos(start.elapsed());
         nudge.charge(away.saturating_mul(TIMES_AWAY).max(EVERY));
     }
@@ -279,10 +279,10 @@ extern "C" fn give_way(_: *mut c_void) -> c_int {
 }
 
 /// Whether the main thread is in a call that CPython is running.
-pub(crate) fn is_away() -> bool {
+pub(crate) fn is_giving_way() -> bool {
     NUDGE
         .get()
-        .is_some_and(|nudge| nudge.is_away.load(Ordering::SeqCst))
+        .is_some_and(|nudge| nudge.is_giving_way.load(Ordering::SeqCst))
 }
 
 /// Called where a fork is about to copy this process, attached or not: afterwards nobody is at
@@ -306,7 +306,7 @@ pub(crate) fn after_fork_in_child() {
     if let Some(nudge) = NUDGE.get() {
         nudge.word.store(NOBODY, Ordering::SeqCst);
         nudge.is_queued.store(false, Ordering::SeqCst);
-        nudge.is_away.store(false, Ordering::SeqCst);
+        nudge.is_giving_way.store(false, Ordering::SeqCst);
     }
 }
 

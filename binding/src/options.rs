@@ -8,12 +8,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
 use asynctask::series::{Every, Missed, Overlap, Timing};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDateTime, PyDict, PyTuple};
 use pyo3::{IntoPyObjectExt, PyTypeInfo, intern};
 
-use crate::convert::{self, Least};
+use crate::convert::{self, Minimum};
 
 const TIMINGS: &[(&str, Timing)] = &[
     ("fixed_rate", Timing::FixedRate),
@@ -43,7 +43,7 @@ pub(crate) struct Interval {
 impl Interval {
     /// Fixed rate, for ever.
     pub(crate) fn plain(interval: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let every = Every::new(convert::duration("interval", interval, Least::Positive)?);
+        let every = Every::new(convert::duration("interval", interval, Minimum::Positive)?);
         Ok(Self { every, until: None })
     }
 
@@ -78,7 +78,7 @@ impl Interval {
 /// IntervalWithDelayTask(1, 5, max_runs=3)
 #[pyclass(frozen, subclass, module = "asynctask")]
 pub(crate) struct DelayTask {
-    value: Duration,
+    pub(crate) value: Duration,
     #[pyo3(get)]
     delay: Py<PyAny>,
 }
@@ -92,7 +92,7 @@ impl DelayTask {
 
     #[new]
     fn new(delay: Bound<'_, PyAny>) -> PyResult<Self> {
-        let value = convert::duration("delay", &delay, Least::Passed)?;
+        let value = convert::duration("delay", &delay, Minimum::Passed)?;
         Ok(Self {
             value,
             delay: delay.unbind(),
@@ -151,7 +151,7 @@ impl DelayTask {
 /// IntervalTask(0.02, overlap='queue')
 #[pyclass(frozen, subclass, module = "asynctask")]
 pub(crate) struct IntervalTask {
-    value: Interval,
+    pub(crate) value: Interval,
     #[pyo3(get)]
     interval: Py<PyAny>,
     #[pyo3(get)]
@@ -160,23 +160,30 @@ pub(crate) struct IntervalTask {
     jitter: Py<PyAny>,
 }
 
+/// The keywords of interval options, as they were given.
+struct Keywords<'a, 'py> {
+    timing: Option<&'a Bound<'py, PyAny>>,
+    overlap: Option<&'a Bound<'py, PyAny>>,
+    missed: Option<&'a Bound<'py, PyAny>>,
+    max_runs: Option<&'a Bound<'py, PyAny>>,
+    until: Option<Bound<'py, PyAny>>,
+    jitter: Option<Bound<'py, PyAny>>,
+    on_error: Option<&'a Bound<'py, PyAny>>,
+}
+
 impl IntervalTask {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "they are the keywords of the option"
-    )]
-    fn checked(
-        interval: Bound<'_, PyAny>,
-        timing: Option<&Bound<'_, PyAny>>,
-        overlap: Option<&Bound<'_, PyAny>>,
-        missed: Option<&Bound<'_, PyAny>>,
-        max_runs: Option<&Bound<'_, PyAny>>,
-        until: Option<Bound<'_, PyAny>>,
-        jitter: Option<Bound<'_, PyAny>>,
-        on_error: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
+    fn checked(interval: Bound<'_, PyAny>, keywords: Keywords<'_, '_>) -> PyResult<Self> {
+        let Keywords {
+            timing,
+            overlap,
+            missed,
+            max_runs,
+            until,
+            jitter,
+            on_error,
+        } = keywords;
         let py = interval.py();
-        let mut every = Every::new(convert::duration("interval", &interval, Least::Positive)?);
+        let mut every = Every::new(convert::duration("interval", &interval, Minimum::Positive)?);
         if let Some(timing) = timing {
             every.timing = convert::word("timing", timing, TIMINGS)?;
         }
@@ -193,7 +200,7 @@ impl IntervalTask {
             every.stop_on_error = convert::word("on_error", on_error, ON_ERROR)?;
         }
         if let Some(jitter) = &jitter {
-            every.jitter = convert::duration("jitter", jitter, Least::Zero)?;
+            every.jitter = convert::duration("jitter", jitter, Minimum::Zero)?;
             if every.jitter > every.interval {
                 return Err(PyValueError::new_err(format!(
                     "jitter must be at most the interval {}, not {}",
@@ -289,9 +296,16 @@ impl IntervalTask {
         jitter: Option<Bound<'_, PyAny>>,
         on_error: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        Self::checked(
-            interval, timing, overlap, missed, max_runs, until, jitter, on_error,
-        )
+        let keywords = Keywords {
+            timing,
+            overlap,
+            missed,
+            max_runs,
+            until,
+            jitter,
+            on_error,
+        };
+        Self::checked(interval, keywords)
     }
 
     #[getter]
@@ -362,7 +376,7 @@ impl IntervalTask {
 /// 0.005
 #[pyclass(frozen, subclass, extends = IntervalTask, module = "asynctask")]
 pub(crate) struct IntervalWithDelayTask {
-    value: Duration,
+    pub(crate) value: Duration,
     #[pyo3(get)]
     start_delay: Py<PyAny>,
 }
@@ -392,10 +406,17 @@ impl IntervalWithDelayTask {
         jitter: Option<Bound<'_, PyAny>>,
         on_error: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let value = convert::duration("start_delay", &start_delay, Least::Passed)?;
-        let base = IntervalTask::checked(
-            interval, timing, overlap, missed, max_runs, until, jitter, on_error,
-        )?;
+        let value = convert::duration("start_delay", &start_delay, Minimum::Passed)?;
+        let keywords = Keywords {
+            timing,
+            overlap,
+            missed,
+            max_runs,
+            until,
+            jitter,
+            on_error,
+        };
+        let base = IntervalTask::checked(interval, keywords)?;
         let this = Self {
             value,
             start_delay: start_delay.unbind(),
@@ -437,53 +458,6 @@ impl IntervalWithDelayTask {
             base.interval.clone_ref(py),
         ];
         reduce::<Self>(slf.as_any(), args, base.keywords(py)?)
-    }
-}
-
-/// What the options of one post add up to.
-#[derive(Default)]
-pub(crate) struct Plan {
-    /// Time to the first run.
-    pub(crate) delay: Option<Duration>,
-    /// The series, if it is one.
-    pub(crate) interval: Option<Interval>,
-}
-
-impl Plan {
-    pub(crate) fn of(options: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        let mut plan = Self::default();
-        for option in options {
-            let mut delay = None;
-            let mut interval = None;
-            if let Ok(option) = option.cast::<DelayTask>() {
-                delay = Some(option.get().value);
-            } else if let Ok(option) = option.cast::<IntervalWithDelayTask>() {
-                delay = Some(option.get().value);
-                interval = Some(option.as_super().get().value.clone());
-            } else if let Ok(option) = option.cast::<IntervalTask>() {
-                interval = Some(option.get().value.clone());
-            } else {
-                return Err(PyTypeError::new_err(format!(
-                    "options must be DelayTask, IntervalTask or IntervalWithDelayTask, not {}",
-                    convert::repr(&option)
-                )));
-            }
-            let twice = |what| {
-                PyValueError::new_err(format!(
-                    "options give {what} twice: {}",
-                    convert::repr(options)
-                ))
-            };
-            if delay.is_some() && plan.delay.is_some() {
-                return Err(twice("a delay"));
-            }
-            if interval.is_some() && plan.interval.is_some() {
-                return Err(twice("an interval"));
-            }
-            plan.delay = plan.delay.or(delay);
-            plan.interval = plan.interval.or(interval);
-        }
-        Ok(plan)
     }
 }
 
@@ -560,7 +534,7 @@ pub(crate) fn _remake_option<'py>(
 fn check_until(until: &Bound<'_, PyAny>) -> PyResult<Until> {
     match until.cast::<PyDateTime>() {
         Ok(instant) => convert::wall_time("until", instant).map(Until::At),
-        Err(_) => convert::duration("until", until, Least::Positive).map(Until::After),
+        Err(_) => convert::duration("until", until, Minimum::Positive).map(Until::After),
     }
 }
 

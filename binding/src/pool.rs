@@ -25,10 +25,11 @@ use pyo3::prelude::*;
 
 use crate::exit;
 use crate::fork;
+use crate::gil::GilPolicy;
 use crate::hooks::Hooks;
 use crate::kept::{SendKept, try_attach};
 use crate::nudge::Nudge;
-use crate::runner::{Initializer, PyRunner, Sharing};
+use crate::runner::{Initializer, PyRunner};
 use crate::task::job::PyJob;
 
 use self::arguments::Given;
@@ -55,12 +56,12 @@ pub(crate) struct PoolBase {
 
 /// What `__init__` makes.
 pub(crate) struct Contents {
-    first: Works,
+    first: Instance,
     /// In a forked child, what stands for `first`.
-    reborn: Mutex<Option<Works>>,
+    in_child: Mutex<Option<Instance>>,
     options: Options,
     initializer: Option<Arc<Initializer>>,
-    sharing: Sharing,
+    gil_policy: GilPolicy,
     nudge: Option<&'static Nudge>,
     /// `shutdown` was called; a child of a pool that is shut down is born shut down.
     is_shut: AtomicBool,
@@ -81,23 +82,27 @@ pub(crate) enum Ended {
     Late,
 }
 
-/// An engine and the runner of its workers.
+/// What a pool is in one process: an engine, and the runner of its workers.
 #[derive(Clone)]
-struct Works {
+struct Instance {
     engine: Arc<Engine<PyJob>>,
     runner: Arc<PyRunner>,
 }
 
-impl Works {
+impl Instance {
     fn new(
         py: Python<'_>,
         options: &Options,
         initializer: Option<&Arc<Initializer>>,
-        sharing: Sharing,
+        gil_policy: GilPolicy,
         nudge: Option<&'static Nudge>,
         is_shut: bool,
     ) -> Self {
-        let runner = Arc::new(PyRunner::new(initializer.map(Arc::clone), sharing, nudge));
+        let runner = Arc::new(PyRunner::new(
+            initializer.map(Arc::clone),
+            gil_policy,
+            nudge,
+        ));
         let engine = Engine::new(options, Arc::<PyRunner>::clone(&runner));
         runner.belong_to(&engine);
         exit::register(py, &engine);
@@ -120,19 +125,19 @@ impl PoolBase {
 
 impl Contents {
     fn new(py: Python<'_>, given: Given<'_, '_>) -> PyResult<Self> {
-        let sharing = Sharing::of(py)?;
-        let options = given.options(py, sharing)?;
+        let gil_policy = GilPolicy::now(py)?;
+        let options = given.options(py, gil_policy)?;
         let initializer = given.initializer(py)?.map(Arc::new);
         let propagate_context = given.propagate_context.or("propagate_context", false)?;
         let may_nudge = given.nudge.or("nudge", true)?;
         let place = given.executor.map(Hooks::on_executor).transpose()?;
-        let nudge = may_nudge.then(|| sharing.nudge(py)).flatten();
+        let nudge = may_nudge.then(|| gil_policy.nudge(py)).flatten();
         Ok(Self {
-            first: Works::new(py, &options, initializer.as_ref(), sharing, nudge, false),
-            reborn: Mutex::new(None),
+            first: Instance::new(py, &options, initializer.as_ref(), gil_policy, nudge, false),
+            in_child: Mutex::new(None),
             options,
             initializer,
-            sharing,
+            gil_policy,
             nudge,
             is_shut: AtomicBool::new(false),
             propagate_context,
@@ -142,41 +147,41 @@ impl Contents {
 
     /// The engine of this process.
     pub(crate) fn engine(&self, py: Python<'_>) -> Arc<Engine<PyJob>> {
-        Arc::clone(&self.works(py).engine)
+        Arc::clone(&self.instance(py).engine)
     }
 
-    fn works(&self, py: Python<'_>) -> Cow<'_, Works> {
+    fn instance(&self, py: Python<'_>) -> Cow<'_, Instance> {
         if self.first.engine.is_inherited() {
-            Cow::Owned(self.reborn(py))
+            Cow::Owned(self.instance_in_child(py))
         } else {
             Cow::Borrowed(&self.first)
         }
     }
 
-    fn reborn(&self, py: Python<'_>) -> Works {
-        if let Some(works) = &*lock(&self.reborn)
-            && !works.engine.is_inherited()
+    fn instance_in_child(&self, py: Python<'_>) -> Instance {
+        if let Some(instance) = &*lock(&self.in_child)
+            && !instance.engine.is_inherited()
         {
-            return works.clone();
+            return instance.clone();
         }
-        fork::tell_of_series(py);
+        fork::log_lost_series(py);
         // Made outside the lock; of two that are made at once, one is thrown away unused.
         let is_shut = self.is_shut.load(Ordering::Relaxed);
         let initializer = self.initializer.as_ref();
-        let new = Works::new(
+        let new = Instance::new(
             py,
             &self.options,
             initializer,
-            self.sharing,
+            self.gil_policy,
             self.nudge,
             is_shut,
         );
-        let mut reborn = lock(&self.reborn);
-        match &*reborn {
-            Some(works) if !works.engine.is_inherited() => works.clone(),
+        let mut in_child = lock(&self.in_child);
+        match &*in_child {
+            Some(instance) if !instance.engine.is_inherited() => instance.clone(),
             _ => {
-                let old = reborn.replace(new.clone());
-                drop(reborn);
+                let old = in_child.replace(new.clone());
+                drop(in_child);
                 drop(old);
                 new
             }
@@ -214,9 +219,13 @@ impl Contents {
 impl Contents {
     /// The engines of this process, of which there may be none in a forked child. Never waits.
     fn engines(&self) -> impl Iterator<Item = Arc<Engine<PyJob>>> {
-        let reborn = self.reborn.try_lock().ok();
-        let reborn = reborn.and_then(|works| works.as_ref().map(|works| Arc::clone(&works.engine)));
-        [Some(Arc::clone(&self.first.engine)), reborn]
+        let in_child = self.in_child.try_lock().ok();
+        let in_child = in_child.and_then(|instance| {
+            instance
+                .as_ref()
+                .map(|instance| Arc::clone(&instance.engine))
+        });
+        [Some(Arc::clone(&self.first.engine)), in_child]
             .into_iter()
             .flatten()
             .filter(|engine| !engine.is_inherited())

@@ -17,7 +17,7 @@
 //!   not before: all it could do until then is wait for that.
 //! - A main thread that computes is asked for it when a task is due; see [`crate::nudge`].
 //!
-//! All of this is for interpreters with a GIL. [`Sharing`] says what there is without one, and every
+//! All of this is for interpreters with a GIL. [`GilPolicy`] says what there is without one, and every
 //! difference between the two hangs on it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,6 +36,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use crate::attach;
 use crate::callback;
 use crate::errors::BrokenPool;
+use crate::gil::GilPolicy;
 use crate::hooks::Hooks;
 use crate::kept::{SendKept, try_attach};
 use crate::nudge::Nudge;
@@ -50,66 +51,6 @@ const SLICE: Duration = Duration::from_millis(1);
 /// How long the offer stands. The thread that waits has to be woken by the kernel, which takes 3 µs
 /// at the median and up to 60 µs at the 99th percentile.
 const GAP: Duration = Duration::from_micros(50);
-
-/// Nine tenths of CPython's switch interval, before which nobody is made to give the interpreter up.
-const YOUNG: Duration = Duration::from_micros(4_500);
-
-/// How threads share the interpreter, and what workers do about it. Told when a pool is made: a build
-/// without a GIL switches it on when it is asked to, or imports what needs it.
-///
-/// On a free build an object counts the references of the thread that made it apart from all others. If
-/// another thread drops the last one, the object stays until its own thread next runs a bytecode. What
-/// a callback that is written in C has given is a worker's, and such callbacks run none. So a worker
-/// runs one now and then, its *safe point*. What is dropped while it sleeps stays until it runs again
-/// or leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    /// One thread at a time has the interpreter: turns, slices with gaps, and nudges.
-    Gil,
-    /// The same on a free build: safe points besides.
-    GilOfFreeBuild,
-    /// Every thread runs when it likes: safe points, and none of the rest. A post wakes one worker if
-    /// one is idle.
-    Free,
-}
-
-impl Sharing {
-    pub(crate) fn of(py: Python<'_>) -> PyResult<Self> {
-        let sys = py.import("sys")?;
-        // There from 3.13 on, and private until somebody needs to tell.
-        let has_gil = match sys.getattr_opt("_is_gil_enabled")? {
-            Some(is_enabled) => is_enabled.call0()?.is_truthy()?,
-            None => true,
-        };
-        let is_free_build = Python::version_str().contains("free-threading build");
-        Ok(match (has_gil, is_free_build) {
-            (true, false) => Self::Gil,
-            (true, true) => Self::GilOfFreeBuild,
-            (false, _) => Self::Free,
-        })
-    }
-
-    fn has_gil(self) -> bool {
-        self != Self::Free
-    }
-
-    /// For [`PoolOptions::turns`](asynctask::pool::PoolOptions).
-    pub(crate) fn turns(self) -> Option<Duration> {
-        self.has_gil().then_some(YOUNG)
-    }
-
-    /// Who asks the main thread for the interpreter; `None` if nobody needs to.
-    pub(crate) fn nudge(self, py: Python<'_>) -> Option<&'static Nudge> {
-        Nudge::of_process(py, self.has_gil())
-    }
-
-    /// Runs a bytecode, where the ends of objects wait for that.
-    fn safe_point(self, py: Python<'_>) {
-        if self != Self::Gil {
-            Hooks::safe_point(py);
-        }
-    }
-}
 
 /// So many jobs make a slice without a GIL. With one the clock is read once in so many: reading it
 /// costs half of what a short job does.
@@ -165,7 +106,7 @@ impl Drop for Initializer {
 /// The runner of one pool.
 pub(crate) struct PyRunner {
     initializer: Option<Arc<Initializer>>,
-    sharing: Sharing,
+    gil_policy: GilPolicy,
     /// Asks the main thread for the interpreter when a task is due.
     nudge: Option<&'static Nudge>,
     /// Workers that have offered the interpreter to others, and have not got it back.
@@ -177,12 +118,12 @@ pub(crate) struct PyRunner {
 impl PyRunner {
     pub(crate) fn new(
         initializer: Option<Arc<Initializer>>,
-        sharing: Sharing,
+        gil_policy: GilPolicy,
         nudge: Option<&'static Nudge>,
     ) -> Self {
         Self {
             initializer,
-            sharing,
+            gil_policy,
             nudge,
             yielding: AtomicUsize::new(0),
             engine: OnceLock::new(),
@@ -231,7 +172,7 @@ impl PyRunner {
             if jobs % JOBS_PER_LOOK != 0 {
                 continue;
             }
-            if self.sharing.has_gil() && since.elapsed() >= SLICE {
+            if self.gil_policy.has_gil() && since.elapsed() >= SLICE {
                 py.detach(|| {
                     self.left();
                     wakes.now();
@@ -244,12 +185,12 @@ impl PyRunner {
                 worker.yielded();
                 since = Instant::now();
             }
-            self.sharing.safe_point(py);
+            self.gil_policy.safe_point(py);
         }
-        if !self.sharing.has_gil() {
+        if !self.gil_policy.has_gil() {
             wakes.now(); // they need nothing of ours
         }
-        self.sharing.safe_point(py);
+        self.gil_policy.safe_point(py);
         wakes
     }
 

@@ -44,6 +44,17 @@ pub(crate) struct Call {
     pub(crate) context: Option<Kept>,
 }
 
+impl Call {
+    pub(crate) fn without_arguments(callback: &Bound<'_, PyAny>, context: Option<Kept>) -> Self {
+        Self {
+            callback: callback.clone().into(),
+            args: PyTuple::empty(callback.py()).into(),
+            kwargs: None,
+            context,
+        }
+    }
+}
+
 /// What a task has, by where it stands.
 pub(crate) enum Stage {
     /// It is pending.
@@ -66,7 +77,7 @@ pub(crate) struct Extras {
     /// Who runs the callback, if that is not a worker of the pool.
     pub(crate) place: Option<Place>,
     /// A run is going on there.
-    pub(crate) away: bool,
+    pub(crate) is_elsewhere: bool,
     /// What that run can be cancelled by.
     remote: Option<Kept>,
     /// Its end, which takes the mark before it can be seen, is a cancellation.
@@ -231,8 +242,8 @@ impl TaskBase {
     }
 
     /// Takes the mark that a run is going on elsewhere; only who gets it may end the run.
-    pub(crate) fn take_away(&self) -> bool {
-        self.with_extras(|extras| std::mem::take(&mut extras.away))
+    pub(crate) fn take_elsewhere(&self) -> bool {
+        self.with_extras(|extras| std::mem::take(&mut extras.is_elsewhere))
     }
 
     /// Tells those who wait by way of the standard library that the task is over, unless that has

@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyTimeoutError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDateTime, PyTzInfo};
 
-use crate::convert::{self, Least};
+use crate::convert::{self, Minimum};
 use crate::errors::exception;
 use crate::signals::interrupted;
 
@@ -50,9 +50,9 @@ impl ManualClock {
         /// Long for a run in a test, short for whoever has to look for the one that hangs.
         const PATIENCE: Duration = Duration::from_secs(10);
 
-        let by = convert::duration("by", by, Least::Zero)?;
+        let by = convert::duration("by", by, Minimum::Zero)?;
         let patience = match patience {
-            Some(patience) => convert::timeout("patience", patience, Least::Passed)?,
+            Some(patience) => convert::timeout("patience", patience, Minimum::Passed)?,
             None => PATIENCE,
         };
         let mut raised = None;
@@ -96,7 +96,7 @@ impl ManualClock {
     /// Moves the clock on by `by` in one jump, and does not wait for anything.
     fn jump(&self, by: &Bound<'_, PyAny>) -> PyResult<()> {
         self.clock
-            .advance(convert::duration("by", by, Least::Zero)?);
+            .advance(convert::duration("by", by, Minimum::Zero)?);
         Ok(())
     }
 

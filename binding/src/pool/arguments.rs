@@ -14,10 +14,11 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyContext, PyDict, PyMapping, PyString, PyTuple};
 
-use crate::convert::{self, Flag, Least};
+use crate::convert::{self, Flag, Minimum};
 use crate::errors::exception;
+use crate::gil::GilPolicy;
 use crate::kept::Kept;
-use crate::runner::{Initializer, Sharing};
+use crate::runner::Initializer;
 use crate::stack;
 use crate::task::Place;
 use crate::testing::ManualClock;
@@ -54,14 +55,14 @@ pub(crate) struct Given<'a, 'py> {
     pub(crate) stack_size: Option<&'a Bound<'py, PyAny>>,
 }
 impl Given<'_, '_> {
-    pub(crate) fn options(&self, py: Python<'_>, sharing: Sharing) -> PyResult<Options> {
+    pub(crate) fn options(&self, py: Python<'_>, gil_policy: GilPolicy) -> PyResult<Options> {
         let stack_size = match self.stack_size {
             Some(stack_size) => convert::size("stack_size", stack_size, stack::LEAST)?,
             // As a `threading.Thread` has it: callbacks may need what threads of Python's have.
             None => stack::of_thread(py),
         };
         let mut pool = PoolOptions {
-            turns: sharing.turns(),
+            turns: gil_policy.turns(),
             stack_size: Some(stack_size),
             ..PoolOptions::default()
         };
@@ -95,7 +96,7 @@ impl Given<'_, '_> {
             }
         }
         if let Some(timeout) = self.idle_timeout {
-            pool.idle_timeout = convert::timeout("idle_timeout", timeout, Least::Zero)?;
+            pool.idle_timeout = convert::timeout("idle_timeout", timeout, Minimum::Zero)?;
         }
         pool.queue_size = self
             .queue_size
@@ -229,7 +230,7 @@ fn checked_tiers(tiers: &Bound<'_, PyAny>) -> PyResult<Tiers> {
     let mut checked = Vec::new();
     for tier in tiers.try_iter().map_err(wrong)? {
         let (tick, slots): (Bound<'_, PyAny>, Bound<'_, PyAny>) = tier?.extract().map_err(wrong)?;
-        let tick: Duration = convert::duration("tiers: a tick", &tick, Least::Positive)?;
+        let tick: Duration = convert::duration("tiers: a tick", &tick, Minimum::Positive)?;
         let slots = convert::count("tiers: a number of slots", &slots, 1)?;
         let slots = u32::try_from(slots).map_err(|_| {
             PyValueError::new_err(format!("tiers: a number of slots is too large: {slots}"))

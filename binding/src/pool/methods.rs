@@ -9,17 +9,17 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use asynctask::sync::lock;
-use asynctask::task::Task;
 
-use crate::convert::{self, Flag, Least, Truth};
+use crate::convert::{self, Flag, Minimum, Truth};
 use crate::deadline::Deadline;
 use crate::exit;
-use crate::options::{Interval, Plan};
+use crate::options::Interval;
+use crate::plan::Plan;
+use crate::task::TaskBase;
 use crate::task::job::PyJob;
-use crate::task::{Call, TaskBase, new_task};
 
 use super::arguments::{Given, checked_delayed};
-use super::post::{Extra, check_usable, with_room};
+use super::post::PostKeywords;
 use super::{Contents, Ended, PoolBase};
 
 #[pymethods]
@@ -116,38 +116,7 @@ impl PoolBase {
         r#fn: &Bound<'py, PyAny>,
         arguments: &Bound<'py, PyAny>,
     ) -> PyResult<Vec<Bound<'py, TaskBase>>> {
-        /// So many are made before they are queued: the first of a great many is not to wait for the
-        /// last, and each batch takes the queue's lock, and wakes a worker, once.
-        const BATCH: usize = 64;
-
-        let py = r#fn.py();
-        let mut tasks = Vec::new();
-        let mut arguments = arguments.try_iter()?;
-        loop {
-            let mut jobs = Vec::with_capacity(BATCH);
-            // What cannot go on is what comes after the batch: its own tasks are posted first.
-            let mut ended = Ok(false);
-            while jobs.len() < BATCH {
-                match self.contents()?.next_of_each(r#fn, &mut arguments) {
-                    Ok(Some(task)) => {
-                        jobs.push(PyJob(task.clone().into()));
-                        tasks.push(task);
-                    }
-                    Ok(None) => ended = Ok(true),
-                    Err(error) => ended = Err(error),
-                }
-                if !matches!(ended, Ok(false)) {
-                    break;
-                }
-            }
-            if !jobs.is_empty() {
-                let engine = self.contents()?.engine(py);
-                with_room(py, |room| engine.post_many(jobs, py, room))?;
-            }
-            if ended? {
-                return Ok(tasks);
-            }
-        }
+        self.contents()?.submit_each(r#fn, arguments)
     }
 
     /// Like `submit`, but give ``None`` when the queue is full, whatever ``on_full`` says.
@@ -186,7 +155,7 @@ impl PoolBase {
         executor: Option<&Bound<'py, PyAny>>,
         r#loop: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        let extra = Extra {
+        let keywords = PostKeywords {
             args,
             kwargs,
             name,
@@ -194,7 +163,7 @@ impl PoolBase {
             executor,
             event_loop: r#loop,
         };
-        self.contents()?.post(callback, options, &extra)
+        self.contents()?.post(callback, options, &keywords)
     }
 
     /// Post a task for a worker to run now.
@@ -210,14 +179,8 @@ impl PoolBase {
         callback: &Bound<'py, PyAny>,
         delay: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        let delay = Some(convert::duration("delay", delay, Least::Passed)?);
-        self.contents()?.post_plan(
-            callback,
-            &Plan {
-                delay,
-                interval: None,
-            },
-        )
+        let delay = convert::duration("delay", delay, Minimum::Passed)?;
+        self.contents()?.post_plan(callback, &Plan::after(delay))
     }
 
     /// Post a task to run every *interval*, the first time after one interval.
@@ -240,24 +203,14 @@ impl PoolBase {
     /// Make a task that is over once *delay* has passed: no callback, no worker, no GIL.
     fn after<'py>(&self, delay: &Bound<'py, PyAny>) -> PyResult<Bound<'py, TaskBase>> {
         let py = delay.py();
-        let delay = Some(convert::duration("delay", delay, Least::Passed)?);
-        self.contents()?.start(
-            py,
-            &Plan {
-                delay,
-                interval: None,
-            },
-            None,
-            None,
-            None,
-            false,
-        )
+        let delay = convert::duration("delay", delay, Minimum::Passed)?;
+        self.contents()?.post_bare(py, &Plan::after(delay))
     }
 
     /// The instant *timeout* from now, on the pool's clock.
     fn _deadline(&self, timeout: &Bound<'_, PyAny>) -> PyResult<Deadline> {
         let engine = self.contents()?.engine(timeout.py());
-        let timeout = convert::timeout("timeout", timeout, Least::Passed)?;
+        let timeout = convert::timeout("timeout", timeout, Minimum::Passed)?;
         Ok(Deadline::after(engine, timeout))
     }
 
@@ -267,24 +220,7 @@ impl PoolBase {
         callback: &Bound<'py, PyAny>,
         deadline: &Deadline,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        let py = callback.py();
-        convert::callable("callback", callback)?;
-        let call = Call {
-            callback: callback.clone().into(),
-            args: PyTuple::empty(py).into(),
-            kwargs: None,
-            context: None,
-        };
-        let works = self.contents()?.works(py);
-        check_usable(&works.runner)?;
-        let engine = Arc::clone(&works.engine);
-        let task = new_task(py, engine, Task::urgent(), Some(call), None, None, false)?;
-        let job = PyJob(task.clone().into());
-        task.get()
-            .engine
-            .post_at(job, deadline.at, py)
-            .map_err(exit::explain)?;
-        Ok(task)
+        self.contents()?.post_alarm(callback, deadline)
     }
 
     /// A series without a callback, for `Ticker`.
@@ -294,8 +230,7 @@ impl PoolBase {
         py: Python<'py>,
         options: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        self.contents()?
-            .start(py, &Plan::of(options)?, None, None, None, false)
+        self.contents()?.post_bare(py, &Plan::of(options)?)
     }
 
     /// Change the most workers at a time. A worker beyond the new limit leaves after its task.
@@ -385,8 +320,8 @@ impl PoolBase {
     /// Whether it never takes a task again: it is shut down, or an initializer has failed.
     fn _is_over(&self, py: Python<'_>) -> PyResult<bool> {
         let contents = self.contents()?;
-        let works = contents.works(py);
-        Ok(works.runner.is_broken() || works.engine.pool().is_closed())
+        let instance = contents.instance(py);
+        Ok(instance.runner.is_broken() || instance.engine.pool().is_closed())
     }
 
     /// The fields of `PoolStats`, in order.
@@ -418,11 +353,11 @@ impl PoolBase {
         let Some(contents) = slf.get().contents.get() else {
             return Ok(format!("<{class} at {address:#x}, __init__() not called>"));
         };
-        let works = contents.works(py);
-        let stats = works.engine.stats();
-        let state = if works.runner.is_broken() {
+        let instance = contents.instance(py);
+        let stats = instance.engine.stats();
+        let state = if instance.runner.is_broken() {
             "broken"
-        } else if works.engine.pool().is_closed() {
+        } else if instance.engine.pool().is_closed() {
             "shut down"
         } else {
             "open"

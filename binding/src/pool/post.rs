@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use asynctask::clock::{Moment, nanos};
-use asynctask::engine::WaitForRoom;
+use asynctask::clock::{Moment, Nanos, nanos};
+use asynctask::engine::{Engine, WaitForRoom};
 use asynctask::error::Error;
 use asynctask::pool::Pool;
 use asynctask::series::Series;
@@ -20,12 +20,13 @@ use crate::callback;
 use crate::context;
 use crate::convert;
 use crate::coroutine::is_coroutine_function;
+use crate::deadline::Deadline;
 use crate::errors::exception;
 use crate::exit;
 use crate::hooks::Hooks;
 use crate::kept::Kept;
-use crate::options::Plan;
-use crate::runner::{self, PyRunner};
+use crate::plan::Plan;
+use crate::runner;
 use crate::signals::interrupted;
 use crate::task::job::PyJob;
 use crate::task::{Call, Place, TaskBase, new_task};
@@ -34,7 +35,7 @@ use super::Contents;
 use super::arguments::{checked_args, checked_context, checked_kwargs, checked_name};
 
 /// The keywords of `post_task` that are not options.
-pub(crate) struct Extra<'a, 'py> {
+pub(crate) struct PostKeywords<'a, 'py> {
     pub(crate) args: Option<&'a Bound<'py, PyAny>>,
     pub(crate) kwargs: Option<&'a Bound<'py, PyAny>>,
     pub(crate) name: Option<&'a Bound<'py, PyAny>>,
@@ -49,7 +50,7 @@ impl Contents {
         &self,
         callback: &Bound<'py, PyAny>,
         options: &Bound<'py, PyTuple>,
-        extra: &Extra<'_, 'py>,
+        keywords: &PostKeywords<'_, 'py>,
     ) -> PyResult<Bound<'py, TaskBase>> {
         let py = callback.py();
         convert::callable("callback", callback)?;
@@ -58,14 +59,14 @@ impl Contents {
         } else {
             Plan::of(options)?
         };
-        let args = match extra.args {
+        let args = match keywords.args {
             None => PyTuple::empty(py),
             Some(args) => checked_args(args)?,
         };
-        let kwargs = extra.kwargs.map(checked_kwargs).transpose()?;
-        let name = extra.name.map(checked_name).transpose()?;
-        let place = self.place(callback, extra.executor, extra.event_loop)?;
-        let context = match extra.context {
+        let kwargs = keywords.kwargs.map(checked_kwargs).transpose()?;
+        let name = keywords.name.map(checked_name).transpose()?;
+        let place = self.place(callback, keywords.executor, keywords.event_loop)?;
+        let context = match keywords.context {
             Some(context) => Some(checked_context(context, place.as_ref())?),
             None => self.capture_context(py, place.as_ref())?,
         };
@@ -75,7 +76,7 @@ impl Contents {
             kwargs: kwargs.map(Kept::from),
             context,
         };
-        let is_given = extra.context.is_some();
+        let is_given = keywords.context.is_some();
         self.start(py, &plan, Some(call), name, place, is_given)
     }
 
@@ -136,10 +137,7 @@ impl Contents {
         place: Option<Place>,
         is_given: bool,
     ) -> PyResult<Bound<'py, TaskBase>> {
-        let works = self.works(py);
-        check_usable(&works.runner)?;
-        // The handle's is the one reference to the engine that a post costs.
-        let engine = Arc::clone(&works.engine);
+        let engine = self.usable_engine(py)?;
         if plan.interval.is_none()
             && plan.delay.is_none_or(|delay| delay.is_zero())
             && call.is_some()
@@ -169,16 +167,76 @@ impl Contents {
             .now
             .saturating_add(nanos(plan.delay.unwrap_or_default()));
         let task = new_task(py, engine, task, call, name, place, copies_context)?;
-        let job = PyJob(task.clone().into());
-        task.get()
-            .engine
-            .post_at(job, deadline, py)
-            .map_err(exit::explain)?;
+        post_at(&task, deadline)?;
         Ok(task)
     }
 
+    /// A task without a callback, for who waits for it.
+    pub(super) fn post_bare<'py>(
+        &self,
+        py: Python<'py>,
+        plan: &Plan,
+    ) -> PyResult<Bound<'py, TaskBase>> {
+        self.start(py, plan, None, None, None, false)
+    }
+
+    /// A task that is run when it is due even if every worker is busy.
+    pub(super) fn post_alarm<'py>(
+        &self,
+        callback: &Bound<'py, PyAny>,
+        deadline: &Deadline,
+    ) -> PyResult<Bound<'py, TaskBase>> {
+        let py = callback.py();
+        convert::callable("callback", callback)?;
+        let call = Call::without_arguments(callback, None);
+        let engine = self.usable_engine(py)?;
+        let task = new_task(py, engine, Task::urgent(), Some(call), None, None, false)?;
+        post_at(&task, deadline.at)?;
+        Ok(task)
+    }
+
+    /// `submit` for each tuple of arguments, in batches.
+    pub(super) fn submit_each<'py>(
+        &self,
+        callback: &Bound<'py, PyAny>,
+        arguments: &Bound<'py, PyAny>,
+    ) -> PyResult<Vec<Bound<'py, TaskBase>>> {
+        /// So many are made before they are queued: the first of a great many is not to wait for the
+        /// last, and each batch takes the queue's lock, and wakes a worker, once.
+        const BATCH: usize = 64;
+
+        let py = callback.py();
+        let mut tasks = Vec::new();
+        let mut arguments = arguments.try_iter()?;
+        loop {
+            let mut jobs = Vec::with_capacity(BATCH);
+            // What cannot go on is what comes after the batch: its own tasks are posted first.
+            let mut ended = Ok(false);
+            while jobs.len() < BATCH {
+                match self.next_of_each(callback, &mut arguments) {
+                    Ok(Some(task)) => {
+                        jobs.push(PyJob(task.clone().into()));
+                        tasks.push(task);
+                    }
+                    Ok(None) => ended = Ok(true),
+                    Err(error) => ended = Err(error),
+                }
+                if !matches!(ended, Ok(false)) {
+                    break;
+                }
+            }
+            if !jobs.is_empty() {
+                let engine = self.engine(py);
+                with_room(py, |room| engine.post_many(jobs, py, room))?;
+            }
+            if ended? {
+                return Ok(tasks);
+            }
+        }
+    }
+
     /// A task, not yet posted, that calls `callback` with the next of `arguments`.
-    pub(super) fn next_of_each<'py>(
+    fn next_of_each<'py>(
         &self,
         callback: &Bound<'py, PyAny>,
         arguments: &mut Bound<'py, PyIterator>,
@@ -199,9 +257,7 @@ impl Contents {
     ) -> PyResult<Bound<'py, TaskBase>> {
         let py = callback.py();
         let (call, place) = self.call(callback, args, kwargs)?;
-        let works = self.works(py);
-        check_usable(&works.runner)?;
-        let engine = Arc::clone(&works.engine);
+        let engine = self.usable_engine(py)?;
         new_task(py, engine, Task::one_shot(), Some(call), None, place, false)
     }
 
@@ -222,6 +278,15 @@ impl Contents {
             context: self.capture_context(callback.py(), place.as_ref())?,
         };
         Ok((call, place))
+    }
+
+    /// The engine of this process, for a task. The task's is the one reference to it that a post costs.
+    fn usable_engine(&self, py: Python<'_>) -> PyResult<Arc<Engine<PyJob>>> {
+        let instance = self.instance(py);
+        if instance.runner.is_broken() {
+            return Err(runner::broken());
+        }
+        Ok(Arc::clone(&instance.engine))
     }
 
     /// What the runs of a task see of its poster's context; `None`: nothing.
@@ -249,21 +314,8 @@ impl Contents {
         let py = callback.py();
         convert::callable("callback", callback)?;
         let place = self.place(callback, None, None)?;
-        let call = Call {
-            callback: callback.clone().into(),
-            args: PyTuple::empty(py).into(),
-            kwargs: None,
-            context: self.capture_context(py, place.as_ref())?,
-        };
+        let call = Call::without_arguments(callback, self.capture_context(py, place.as_ref())?);
         self.start(py, plan, Some(call), None, place, false)
-    }
-}
-
-pub(super) fn check_usable(runner: &PyRunner) -> PyResult<()> {
-    if runner.is_broken() {
-        Err(runner::broken())
-    } else {
-        Ok(())
     }
 }
 
@@ -273,8 +325,16 @@ fn post_now(task: &Bound<'_, TaskBase>) -> PyResult<()> {
     with_room(py, |room| task.get().engine.post(job, py, room))
 }
 
+fn post_at(task: &Bound<'_, TaskBase>, deadline: Nanos) -> PyResult<()> {
+    let job = PyJob(task.clone().into());
+    let engine = &task.get().engine;
+    engine
+        .post_at(job, deadline, task.py())
+        .map_err(exit::explain)
+}
+
 /// Calls `post` with what waits for room.
-pub(super) fn with_room(
+fn with_room(
     py: Python<'_>,
     post: impl FnOnce(&mut WaitForRoom<'_, PyJob>) -> Result<(), Error>,
 ) -> PyResult<()> {

@@ -23,15 +23,15 @@ impl TaskBase {
             return Ok(()); // the parent's
         }
         let is_cancelled = matches!(outcome, Outcome::Cancelled);
-        let (is_away, is_withdrawn, remote) = this.with_extras(|extras| {
-            let is_away = std::mem::take(&mut extras.away);
-            extras.is_withdrawn |= is_away && is_cancelled;
-            (is_away, extras.is_withdrawn, extras.remote.take())
+        let (was_elsewhere, is_withdrawn, remote) = this.with_extras(|extras| {
+            let was_elsewhere = std::mem::take(&mut extras.is_elsewhere);
+            extras.is_withdrawn |= was_elsewhere && is_cancelled;
+            (was_elsewhere, extras.is_withdrawn, extras.remote.take())
         });
         drop(remote);
         let job = PyJob(slf.clone().into());
         match outcome {
-            outcome if is_away => engine::complete(job, slf.py(), outcome),
+            outcome if was_elsewhere => engine::complete(job, slf.py(), outcome),
             // The handle was cancelled before the run could be. That it failed is still news.
             Outcome::Failure(failure) | Outcome::Gone(failure) if is_withdrawn => {
                 job.run_failed(slf.py(), failure);
@@ -64,7 +64,7 @@ impl TaskBase {
         // A series ends with its run; and on this thread, `submit` is running the callback.
         let may_withdraw = !this.task.view().is_series() && !is_in_run(slf);
         let run = this.with_extras(|extras| {
-            if !extras.away {
+            if !extras.is_elsewhere {
                 let is_cancelled = extras.is_withdrawn;
                 return Run::Over { is_cancelled };
             }
@@ -79,7 +79,7 @@ impl TaskBase {
                 let is_cancelled = false;
                 return Run::Over { is_cancelled };
             }
-            extras.away = false;
+            extras.is_elsewhere = false;
             extras.is_withdrawn = true;
             Run::Withdrawn
         });

@@ -215,7 +215,7 @@ impl PyJob {
                 else {
                     return Ok(false);
                 };
-                extras.away = true;
+                extras.is_elsewhere = true;
                 let call = (
                     call.callback.clone_ref(py),
                     call.args.clone_ref(py),
@@ -250,7 +250,7 @@ impl PyJob {
             Ok(true) => Outcome::Elsewhere,
             Ok(false) => Outcome::Value(none(py)),
             // If it was started after all, it has been, or will be, ended from there.
-            Err(_) if !self.base().take_away() => Outcome::Elsewhere,
+            Err(_) if !self.base().take_elsewhere() => Outcome::Elsewhere,
             Err(error) if self.is_gone(py, &starter, &error) => Outcome::Gone(error),
             Err(error) => Outcome::Failure(error),
         }

@@ -16,7 +16,7 @@ use pyo3::types::{PyGenericAlias, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::callback;
-use crate::convert::{self, Least};
+use crate::convert::{self, Minimum};
 use crate::errors::{InvalidStateError, exception};
 use crate::hooks::Hooks;
 use crate::thread::is_in_run;
@@ -226,7 +226,7 @@ impl TaskBase {
     /// 'moved'
     fn reschedule(slf: &Bound<'_, Self>, delay: &Bound<'_, PyAny>) -> PyResult<bool> {
         let engine = &slf.get().engine;
-        let delay = convert::duration("delay", delay, Least::Passed)?;
+        let delay = convert::duration("delay", delay, Minimum::Passed)?;
         if engine.is_inherited() {
             return Ok(false);
         }
@@ -442,21 +442,21 @@ impl TaskBase {
 
     /// Whether the run that is to begin elsewhere has not been cancelled on its way.
     fn _is_wanted(&self) -> bool {
-        self.with_extras(|extras| extras.away) && !self.view().cancel_requested()
+        self.with_extras(|extras| extras.is_elsewhere) && !self.view().cancel_requested()
     }
 
     /// Names what the run that goes on elsewhere can be cancelled by: its `cancel()` says whether
     /// it will. `False`: the run is over, or has been asked to give up already.
     fn _set_remote(&self, remote: Bound<'_, PyAny>) -> bool {
         let mut remote = Some(remote.into());
-        let away = self.with_extras(|extras| {
-            if extras.away {
+        let is_elsewhere = self.with_extras(|extras| {
+            if extras.is_elsewhere {
                 std::mem::swap(&mut extras.remote, &mut remote);
             }
-            extras.away
+            extras.is_elsewhere
         });
         drop(remote); // the one before, or the new one
-        away && !self.view().cancel_requested()
+        is_elsewhere && !self.view().cancel_requested()
     }
 
     /// Seconds to the next deadline of a task that waits for it; `None` if it does not.
