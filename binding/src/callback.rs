@@ -22,7 +22,8 @@
 //! 2. with a guard on the stack whose drop never returns. The unwinding runs it, and the thread
 //!    stays there for the few milliseconds that the process still has.
 //!
-//! On CPython 3.14 and later such threads hang by themselves and the guard never acts.
+//! On CPython 3.14 and later such threads hang by themselves and the guard never acts. What does not
+//! help is in `docs/design/binding.md`.
 
 use std::hint::black_box;
 

@@ -45,8 +45,7 @@ fn new(py: Python<'_>) -> PyResult<Kept> {
 
 thread_local! {
     /// A context of this worker's in which nothing is set and that nobody else has, for the next run
-    /// that wants a fresh one: making and freeing one takes a tenth of what a short run takes. Null
-    /// for none; what is there is owned.
+    /// that wants a fresh one; see `docs/design/binding.md`. Null for none; what is there is owned.
     static SPARE: Cell<*mut ffi::PyObject> = const { Cell::new(std::ptr::null_mut()) };
 }
 
@@ -75,8 +74,8 @@ pub(crate) fn drop_spare(py: Python<'_>) {
     drop(unsafe { Bound::from_owned_ptr_or_opt(py, spare) }.map(Kept::from));
 }
 
-/// Runs `f` in `context`, or in a fresh one. pyo3 has no safe way to enter a context, and calling
-/// through `Context.run` costs ten times as much.
+/// Runs `f` in `context`, or in a fresh one. pyo3 has no safe way to enter a context, and `Context.run` is
+/// too slow.
 pub(crate) fn enter<R>(
     py: Python<'_>,
     context: Option<&Kept>,

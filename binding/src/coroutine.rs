@@ -74,7 +74,7 @@ fn code_of<'a, 'py>(function: &'a Bound<'py, PyFunction>) -> Borrowed<'a, 'py, P
 
 /// Whether an attribute is set on a function that says that it gives a coroutine, whatever its code
 /// is: `inspect.markcoroutinefunction` sets one, and asyncio has had another. Most functions have no
-/// attributes at all, and that is seen in a nanosecond.
+/// attributes at all, and that is seen at once.
 fn may_be_marked(function: &Bound<'_, PyFunction>) -> PyResult<bool> {
     // SAFETY:
     // 1. The object is a function, and alive.
@@ -107,7 +107,7 @@ fn is_marked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Classes whose instances give no coroutine when they are called, unless one has an attribute that
 /// says so: their versions, each in the place that it says itself, and whether instances have a
-/// `__dict__` in the lowest bit. Finding out takes microseconds.
+/// `__dict__` in the lowest bit. Finding out takes a hundred times as long.
 ///
 /// CPython gives a class a new version whenever the class or a base has changed, and no version twice;
 /// 0 is none. So a version that is here speaks for a class as it is now, and nothing is kept alive.
@@ -155,8 +155,8 @@ fn know_plain_class(class: &Bound<'_, PyType>, version: u32) -> PyResult<()> {
 }
 
 /// Code objects of functions that are known to give no coroutine when they are called; each in the
-/// place that its address says, and kept alive. Finding out takes 50 ns, and who posts a great deal
-/// posts the same things over and over.
+/// place that its address says, and kept alive. Who posts a great deal posts the same things over and over
+/// (`docs/design/binding.md`).
 ///
 /// What is here is compared, and nothing else, with what is alive; so it does no harm to read it just
 /// before somebody replaces it, and its memory is used again.

@@ -1,6 +1,7 @@
 //! The core's errors as Python's exceptions: the only mapping there is.
 //!
-//! The exception classes themselves are plain Python, in `asynctask/exceptions.py`.
+//! Owned by nobody; it raises nothing by itself. The exception classes are plain Python, in
+//! `asynctask/exceptions.py`.
 
 use asynctask::error::Error;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyTimeoutError, PyValueError};

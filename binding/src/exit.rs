@@ -169,7 +169,7 @@ pub(crate) fn cut_short(py: Python<'_>, engine: &Arc<Engine<PyJob>>) -> PyResult
     engine.close(false, py);
     lock(&ENGINES).retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(engine)));
     if engine.has_placed_runs() {
-        for run in Hooks::runs_on_loops(py)? {
+        for run in Hooks::tasks_on_loops(py)? {
             if let Ok(task) = run.bind(py).cast::<TaskBase>()
                 && Arc::ptr_eq(&task.get().engine, engine)
             {

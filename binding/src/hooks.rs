@@ -49,10 +49,10 @@ functions! {
     log_stalled,
     log_unseen,
     new_waiters,
-    on_executor,
-    on_loop,
+    place_on_executor,
+    place_on_loop,
     register_thread,
-    runs_on_loops,
+    tasks_on_loops,
     safe_point,
     stalled_loops,
     trace_thread,
@@ -165,16 +165,18 @@ impl Hooks {
     }
 
     /// Something that has callbacks run by `executor`.
-    pub(crate) fn on_executor<'py>(executor: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        Self::ask(executor.py(), |it| &it.on_executor, (executor,))
+    pub(crate) fn place_on_executor<'py>(
+        executor: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::ask(executor.py(), |it| &it.place_on_executor, (executor,))
     }
 
     /// Something that has coroutine functions run on `event_loop`, or on the running loop.
-    pub(crate) fn on_loop<'py>(
+    pub(crate) fn place_on_loop<'py>(
         py: Python<'py>,
         event_loop: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::ask(py, |it| &it.on_loop, (event_loop,))
+        Self::ask(py, |it| &it.place_on_loop, (event_loop,))
     }
 
     /// The package's functions for gevent, if this thread must not simply block. A program without
@@ -223,8 +225,8 @@ impl Hooks {
     }
 
     /// Every task that is on a loop.
-    pub(crate) fn runs_on_loops(py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
-        Self::ask(py, |it| &it.runs_on_loops, ())?.extract()
+    pub(crate) fn tasks_on_loops(py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        Self::ask(py, |it| &it.tasks_on_loops, ())?.extract()
     }
 
     /// Takes out of a poster's context which kind of loop the poster runs under: that does not go for

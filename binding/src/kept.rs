@@ -9,7 +9,7 @@
 //! (`docs/design/binding.md`). So types keep it where it belongs:
 //!
 //! 1. It is made of a [`Bound`], or with a [`Python`] token: the thread is attached.
-//! 2. It is not [`Send`], so no other thread gets it, and neither does a closure given to
+//! 2. It is not [`Send`], which is checked below, so no other thread gets it, and neither does a closure given to
 //!    [`Python::detach`], which takes nothing that cannot be sent.
 //! 3. It does not outlive the attaching: [`try_attach`] returns nothing that cannot be sent, and in this
 //!    crate there is no other way to attach; clippy refuses pyo3's own. Where CPython calls us, it is
@@ -36,25 +36,6 @@ pub(crate) fn try_attach<R: Send>(f: impl FnOnce(Python<'_>) -> R) -> Option<R> 
         reason = "here the result is one that can be sent"
     )]
     Python::try_attach(f)
-}
-
-/// Whether the calling thread is attached. Not `PyGILState_Check`, which says yes to everybody in a
-/// program that has ever had a second interpreter.
-#[inline]
-fn is_attached() -> bool {
-    // SAFETY: both may be called by any thread, attached or not. Up to CPython 3.11 the first gives the
-    // state of whoever is attached, from 3.12 on the calling thread's or null.
-    unsafe {
-        let attached = ffi::compat::PyThreadState_GetUnchecked();
-        !attached.is_null() && attached == ffi::PyGILState_GetThisThreadState()
-    }
-}
-
-/// Whether the caller's reference is the only one. Without a GIL others may come and go while it
-/// looks, so that is a good guess there.
-pub(crate) fn is_last<T>(object: &Bound<'_, T>) -> bool {
-    // SAFETY: a live object.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
 }
 
 /// An owned reference that is dropped attached: by its type, as the head of this file says.
@@ -88,6 +69,17 @@ impl<T> Kept<T> {
         pointer
     }
 }
+
+/// This does not compile if a `Kept` can be sent: then `answer` is ambiguous.
+const _: fn() = || {
+    struct Yes;
+    trait IsSend<Answer> {
+        fn answer() {}
+    }
+    impl<T: ?Sized> IsSend<()> for T {}
+    impl<T: ?Sized + Send> IsSend<Yes> for T {}
+    <Kept as IsSend<_>>::answer();
+};
 
 impl<T> From<Bound<'_, T>> for Kept<T> {
     fn from(object: Bound<'_, T>) -> Self {
@@ -164,4 +156,23 @@ impl<T> SendKept<T> {
         // SAFETY: it is dropped here, as a `Py`, which asks where it is.
         unsafe { ManuallyDrop::drop(&mut self.0.object) }
     }
+}
+
+/// Whether the calling thread is attached. Not `PyGILState_Check`, which says yes to everybody in a
+/// program that has ever had a second interpreter.
+#[inline]
+fn is_attached() -> bool {
+    // SAFETY: both may be called by any thread, attached or not. Up to CPython 3.11 the first gives the
+    // state of whoever is attached, from 3.12 on the calling thread's or null.
+    unsafe {
+        let attached = ffi::compat::PyThreadState_GetUnchecked();
+        !attached.is_null() && attached == ffi::PyGILState_GetThisThreadState()
+    }
+}
+
+/// Whether the caller's reference is the only one. Without a GIL others may come and go while it
+/// looks, so that is a good guess there.
+pub(crate) fn is_last<T>(object: &Bound<'_, T>) -> bool {
+    // SAFETY: a live object.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
 }

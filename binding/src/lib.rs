@@ -1,28 +1,51 @@
-//! The binding: Python's view of the core. The only folder that names pyo3.
+//! The binding: Python's view of the core, and the only folder that names pyo3. The crate is the native
+//! module `asynctask._asynctask`, which the package in `python/asynctask` is written around.
 //!
-//! | file           | what it is                                                       |
-//! |----------------|------------------------------------------------------------------|
-//! | `task.rs`      | `TaskBase`, the native half of `AsyncTask`                       |
-//! | `task/job.rs`  | `PyJob`, a handle on its way, and what a run does to it          |
-//! | `unseen.rs`    | failures that nobody has looked at when their handles end        |
-//! | `pool.rs`      | `PoolBase`, the native half of `AsyncTaskPool`                   |
-//! | `runner.rs`    | a worker's life: attach once, run, yield                         |
-//! | `options.rs`   | `DelayTask`, `IntervalTask`, `IntervalWithDelayTask`             |
-//! | `deadline.rs`  | the deadline of a group, on its pool's clock                     |
-//! | `default.rs`   | the default pool and the functions of the module                 |
-//! | `ticks.rs`     | the ticks of a series, each given out once                       |
-//! | `exit.rs`      | what happens when the interpreter goes away                      |
-//! | `testing.rs`   | `ManualClock`                                                    |
-//! | `convert.rs`   | durations, in and out                                            |
-//! | `errors.rs`    | the core's errors as Python's exceptions                         |
-//! | `callback.rs`  | calling Python from a worker; the only `unsafe` for finalization |
-//! | `nudge.rs`     | asks a main thread that computes to let a worker have its turn   |
-//! | `gate.rs`      | keeps forks apart from threads that come and go                  |
-//! | `stack.rs`     | how much stack a thread of Python's would have                   |
-//! | `hooks.rs`     | what the binding asks of the package's Python files              |
+//! It holds no logic: a method checks its arguments, lets go of the interpreter if it may wait, calls the
+//! core and maps the error. Lock rules are on the core's front page.
 //!
-//! It holds no logic: a method checks its arguments, lets go of the interpreter if it may wait,
-//! calls the core and maps the error. Lock rules are on the crate's front page.
+//! Files use each other downwards: each uses others of its own group and of groups below it, and none is
+//! used by what it uses, but for `task.rs` and `task/job.rs`, a handle and its runs.
+//!
+//! | what Python sees   |                                                                         |
+//! |--------------------|-------------------------------------------------------------------------|
+//! | `install.rs`       | what the package calls when it is imported                              |
+//! | `default.rs`       | the default pool, and the functions of the module                       |
+//! | `pool.rs`, `pool/` | `PoolBase`, the native half of `AsyncTaskPool`: `arguments.rs` what it is told, `post.rs` how it posts, `methods.rs` what Python sees |
+//! | `task.rs`, `task/` | `TaskBase`, the native half of `AsyncTask`: `job.rs` its runs, `wait.rs` waiting for it, `elsewhere.rs` runs on loops and executors, `methods.rs` what Python sees |
+//! | `plan.rs`          | when a task is to run, as its options say together                      |
+//! | `options.rs`       | `DelayTask`, `IntervalTask`, `IntervalWithDelayTask`                    |
+//! | `deadline.rs`      | the deadline of a group, on its pool's clock                            |
+//! | `ticks.rs`         | the ticks of a series, each given out once                              |
+//! | `testing.rs`       | `ManualClock`                                                           |
+//!
+//! | life and death     |                                                                         |
+//! |--------------------|-------------------------------------------------------------------------|
+//! | `fork.rs`          | what is done at each fork                                               |
+//! | `exit.rs`          | what happens to pools when the interpreter goes away                    |
+//! | `runner.rs`        | a worker's life: attach once, run, let others have the interpreter      |
+//! | `unseen.rs`        | failures that nobody has looked at when their handles end               |
+//! | `attach.rs`        | how a thread of ours comes to Python, and how it leaves for good        |
+//! | `gil.rs`           | what pools do where there is a GIL, and where there is none             |
+//! | `nudge.rs`         | asks a main thread that computes to let a worker have its turn          |
+//! | `gate.rs`          | keeps forks apart from threads that come and go                         |
+//!
+//! | ground             |                                                                         |
+//! |--------------------|-------------------------------------------------------------------------|
+//! | `coroutine.rs`     | whether calling something gives a coroutine                             |
+//! | `hooks.rs`         | what the binding asks of Python's side, found by name at the import     |
+//! | `context.rs`       | contexts: taken at the post, entered by the run                         |
+//! | `signals.rs`       | what a wait asks after a signal                                         |
+//! | `kept.rs`          | references that are let go of attached                                  |
+//! | `callback.rs`      | calls of Python that survive the end of the interpreter                 |
+//! | `thread.rs`        | what belongs to a thread: is it a worker, which callbacks is it in      |
+//! | `stack.rs`         | how much stack a thread of Python's would have                          |
+//! | `convert.rs`       | arguments: durations, counts, words, flags                              |
+//! | `errors.rs`        | the core's errors as Python's exceptions                                |
+//!
+//! `unsafe` stands where CPython has no safe door: in `callback.rs`, `kept.rs`, `attach.rs`, `context.rs`,
+//! `coroutine.rs`, `thread.rs`, `stack.rs`, `task.rs`, `task/job.rs`, `nudge.rs`, `fork.rs` and `unseen.rs`.
+//! Each block has its numbered reasons. What was measured is in `docs/design/binding.md`.
 
 #![allow(
     clippy::doc_markdown,
@@ -92,6 +115,9 @@ mod _asynctask {
     #[pymodule_export]
     use crate::testing::ManualClock;
 
+    #[pymodule_export]
+    use crate::ticks::Ticks;
+
     /// Under names of their own, for they bear those of the public classes.
     #[pymodule_init]
     fn bases(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -99,6 +125,4 @@ mod _asynctask {
         module.add("PoolBase", py.get_type::<crate::pool::PoolBase>())?;
         module.add("TaskBase", py.get_type::<crate::task::TaskBase>())
     }
-    #[pymodule_export]
-    use crate::ticks::Ticks;
 }

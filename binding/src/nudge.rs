@@ -1,6 +1,6 @@
 //! Asks a main thread that computes to let a worker have the interpreter, when a task is due.
 //!
-//! Owned by the process; pools share it. It never attaches, never waits for the interpreter on behalf
+//! Owned by the process; pools share it. Figures are in `docs/design/nudge.md`. It never attaches, never waits for the interpreter on behalf
 //! of the one who asks, and never runs a callback.
 //!
 //! Who wants the GIL from a thread that computes gets it after the switch interval, 5 ms, and with it
@@ -73,32 +73,24 @@ use pyo3::prelude::*;
 
 use crate::gate;
 
-/// How long the main thread stays awake for the next step. On a machine with nothing else to do the
-/// worker is there within 10 µs in 7 of 10 nudges and within 20 µs in 99 of 100; a nudge takes 9 µs
-/// of the main thread's time then, a no-op's run included, and 24 µs if it goes to sleep at once.
+/// How long the main thread stays awake for the next step: nearly always the worker is faster. These
+/// five were measured; see `docs/design/nudge.md`.
 const AWAKE: Duration = Duration::from_micros(20);
 
-/// How long the main thread waits for the worker, asleep for the most part. With a processor to
-/// spare the worker is faster in 999 of 1,000 nudges, and the bound, be it 0.1 or 1 ms, makes no
-/// difference; without one it is what a nudge in vain may cost.
+/// How long the main thread waits for the worker, asleep for the most part. Without a processor to spare
+/// it is what a nudge in vain may cost.
 const PATIENCE: Duration = Duration::from_micros(300);
 
-/// What a nudge costs at least: one in this time, on average. At 9 to 12 µs each they take a fortieth
-/// of the main thread's time at the most. A thousand due tasks a second, each for itself, are all
-/// nudged for. Five thousand take 5 % without a limit, for a lateness of 0.03 ms, and 2 % with this
-/// one, for 0.4 ms.
+/// What a nudge costs at least: one in this time, on average, which keeps nudges to a fortieth of the main
+/// thread's time.
 const EVERY: Nanos = 500_000;
 
 /// What a nudge costs, in times that the main thread was away for it: it keeps four fifths of its
 /// time, as it does where each worker waits for the switch interval before its slice. That matters
-/// where the worker finds a full queue: with endless no-ops posted and a thousand tasks a second due, a
-/// main thread that keeps 30 to 50 % without a nudge keeps 10 % with nudges that are free, 20 % at
-/// once the time it was away, 30 to 50 % at four times.
+/// where the worker finds a full queue.
 const TIMES_AWAY: Nanos = 4;
 
-/// How far nudges may be behind with what they cost. Without credit for tasks that happen to be close
-/// to each other, four of ten are refused where a thousand a second come at random, and each of them
-/// is 3 ms late.
+/// How far nudges may be behind with what they cost: credit for tasks that happen to be close to each other.
 const CREDIT: Nanos = 10 * EVERY;
 
 const NOBODY: u8 = 0;

@@ -1,8 +1,8 @@
 //! `DelayTask`, `IntervalTask`, `IntervalWithDelayTask`: checked, frozen, and read at posting.
 //!
-//! Native because making one is part of many a post: 57 ns, against 142 for a frozen dataclass that
-//! checks nothing (CPython 3.11). An option is a value: it may be kept, compared, hashed, pickled
-//! and used for any number of tasks, from any thread.
+//! Owned by the user. An option is a value: it may be kept, compared, hashed, pickled and used for any
+//! number of tasks, from any thread; it never changes, and posts nothing. Native because making one is part
+//! of many a post (`docs/design/binding.md`).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};

@@ -1,7 +1,8 @@
 //! `PoolBase`, the native half of `AsyncTaskPool`.
 //!
 //! The public class is `class AsyncTaskPool(PoolBase, Executor)`. Owned by the user; tasks keep the
-//! engine behind it alive, so dropping the pool loses nothing that was accepted.
+//! engine behind it alive, so dropping the pool loses nothing that was accepted. It never runs a task, and
+//! a forked child never touches its parent's engine: it has one made.
 //!
 //! # What the collector sees
 //!
@@ -130,7 +131,7 @@ impl Contents {
         let initializer = given.initializer(py)?.map(Arc::new);
         let propagate_context = given.propagate_context.or("propagate_context", false)?;
         let may_nudge = given.nudge.or("nudge", true)?;
-        let place = given.executor.map(Hooks::on_executor).transpose()?;
+        let place = given.executor.map(Hooks::place_on_executor).transpose()?;
         let nudge = may_nudge.then(|| gil_policy.nudge(py)).flatten();
         Ok(Self {
             first: Instance::new(py, &options, initializer.as_ref(), gil_policy, nudge, false),

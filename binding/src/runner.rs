@@ -1,12 +1,13 @@
 //! A worker's life under Python: attach once, take what is queued, let go of the interpreter.
 //!
 //! Owned by the pool; one for all its workers. It decides when the interpreter is held and when
-//! not, and nothing else.
+//! not, and nothing else: neither which job is next nor what a job does. Figures are in
+//! `docs/design/binding.md`.
 //!
 //! # How the interpreter is held
 //!
-//! - The thread state is made once, by the outer attach, and kept: a fresh one per task costs 7 µs
-//!   and takes every `threading.local` with it. Detaching and attaching again costs 70 ns.
+//! - The thread state is made once, by the outer attach, and kept: a fresh one per task costs a hundred
+//!   times what detaching and attaching again does, and takes every `threading.local` with it.
 //! - A worker attaches before it takes its first job, so one that waits for the interpreter owns
 //!   none, and nothing is stranded with it.
 //! - After a [`SLICE`] it lets go for at least a [`GAP`]. Callbacks written in Python give way by
@@ -48,8 +49,7 @@ use crate::unseen;
 /// switch interval: whoever waits is served well before it would have to ask.
 const SLICE: Duration = Duration::from_millis(1);
 
-/// How long the offer stands. The thread that waits has to be woken by the kernel, which takes 3 µs
-/// at the median and up to 60 µs at the 99th percentile.
+/// How long the offer stands: as long as the kernel nearly always takes to wake the thread that waits.
 const GAP: Duration = Duration::from_micros(50);
 
 /// So many jobs make a slice without a GIL. With one the clock is read once in so many: reading it

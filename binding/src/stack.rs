@@ -1,6 +1,6 @@
 //! How much stack a thread of Python's would have.
 //!
-//! Owned by nobody. `threading.stack_size` cannot be asked without being told: called without a size
+//! Owned by nobody; it changes nothing. `threading.stack_size` cannot be asked without being told: called without a size
 //! it sets it back to 0. The function below it can.
 
 use asynctask::pool::default_stack_size;

@@ -3,10 +3,11 @@
 //! A handle is one Python object. Queue and wheel hold a reference to that object and nothing else,
 //! so a post is one allocation. The public class is `class AsyncTask(TaskBase, Future)` with empty
 //! `__slots__`: `isinstance(task, Future)` holds because it is true, every method is found here
-//! first, and `Future.__init__`, which costs as much as ten posts, never runs. Allocation and
-//! deallocation of such a handle take 54–64 ns, of a plain native class 45–53 (CPython 3.11, 3.13).
+//! first, and `Future.__init__`, which costs as much as ten posts, never runs
+//! (`docs/design/binding.md`).
 //!
-//! The body's lock is a leaf: nothing of Python's is called, and nothing dropped, under it.
+//! Owned by Python, like any object: by whoever has the handle, and by queue, wheel and worker for as long
+//! as the task is not over. It never decides when or where it runs. The body's lock is a leaf: nothing of Python's is called, and nothing dropped, under it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -156,10 +157,9 @@ pub(crate) fn new_task(
     unseen::ask_again(py);
     let class = Hooks::get(py)?.task_class.bind(py).as_type_ptr();
     // As `AsyncTask.__new__` would do it, and without the `__init__` that `type.__call__` goes on to:
-    // `Future.__init__` builds a condition and takes 5 µs, and every attribute it would set is a
-    // property of ours. pyo3 makes instances of a given class nowhere but in the body of a `__new__`,
-    // and getting there through the slot costs a sixth of a post: hence the one call of what its
-    // macros expand to.
+    // every attribute that `Future.__init__` would set is a property of ours. pyo3 makes instances of a
+    // given class nowhere but in the body of a `__new__`, and getting there through the slot is too slow:
+    // hence the one call of what its macros expand to.
     // SAFETY:
     // 1. `_install` has checked that the class is a subclass of `TaskBase`.
     // 2. Attached; the result is a new reference, or an error.

@@ -1,4 +1,6 @@
 //! `ManualClock`, for tests of programs that use asynctask.
+//!
+//! Owned by the user; the pools that are made with it share it. It never moves by itself.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! [`Ticks`], with which a `Ticker` gives each tick out once.
+//!
+//! Owned by the ticker. It never waits for a tick.
 
 use asynctask::ticks;
 use pyo3::prelude::*;

@@ -54,22 +54,14 @@ __all__ = [
     "log_stalled",
     "log_unseen",
     "new_waiters",
-    "on_executor",
-    "on_loop",
     "place_on_executor",
     "place_on_loop",
     "register_thread",
-    "runs_on_loops",
     "safe_point",
     "stalled_loops",
     "tasks_on_loops",
     "trace_thread",
 ]
-
-# The names that the native module looks up.
-on_executor = place_on_executor
-on_loop = place_on_loop
-runs_on_loops = tasks_on_loops
 
 
 def cooperative_gevent() -> ModuleType | None:

@@ -8,7 +8,7 @@ import pytest
 from asynctask import AsyncTask, AsyncTaskPool, _asynctask
 
 
-@pytest.mark.parametrize("name", ["log_unseen", "register_thread", "on_loop"])
+@pytest.mark.parametrize("name", ["log_unseen", "register_thread", "place_on_loop"])
 def test_an_import_without_a_hook_fails_and_names_it(run_python, name):
     """A function that is missing, for a typo or a rename, fails the import, not the first call."""
     run_python(

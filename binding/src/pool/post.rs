@@ -98,12 +98,12 @@ impl Contents {
                 )));
             }
             return Ok(Some(Place {
-                starter: Hooks::on_executor(executor)?.into(),
+                starter: Hooks::place_on_executor(executor)?.into(),
                 event_loop: None,
             }));
         }
         if is_coroutine_function {
-            let starter = Hooks::on_loop(py, event_loop)?;
+            let starter = Hooks::place_on_loop(py, event_loop)?;
             let number = starter.getattr(intern!(py, "number"))?;
             return Ok(Some(Place {
                 event_loop: Some(number.extract()?),
