@@ -101,8 +101,8 @@ test-canary-on:
 	RUSTFLAGS='--cfg pyo3_disable_reference_pool' $(BIN)/maturin build --quiet \
 		--interpreter $(CANARY) --target-dir target/canary --out target/canary/wheels
 	$(CANARY) -m pip install --quiet --no-deps --force-reinstall target/canary/wheels/*.whl
-	$(CANARY) -m pytest -q -m 'not slow' $(addprefix tests/, contract $(addsuffix .py, \
-		asyncio/test_asyncio $(addprefix life/test_, exit_matrix fork gc leaks signals) \
+	$(CANARY) -m pytest -q -m 'not slow' $(addprefix tests/, asyncio contract $(addsuffix .py, \
+		$(addprefix life/test_, exit_matrix fork gc leaks signals) \
 		pool/test_handoff pool/test_pool tasks/test_group tasks/test_handle tools/test_tools))
 
 .PHONY: test-loom

@@ -83,6 +83,12 @@ def pool(make_pool: Callable[..., AsyncTaskPool]) -> AsyncTaskPool:
 
 
 @pytest.fixture
+def one(make_pool: Callable[..., AsyncTaskPool]) -> AsyncTaskPool:
+    """Give a pool of one worker."""
+    return make_pool(1)
+
+
+@pytest.fixture
 def clock() -> ManualClock:
     """Give the clock of `timed`."""
     return ManualClock()

@@ -14,12 +14,6 @@ class Node:
     """Something that can be in a cycle, and can be seen to go away."""
 
 
-@pytest.fixture
-def one(make_pool):
-    """Give a pool of one worker."""
-    return make_pool(1)
-
-
 def gone_after_collect(*references):
     """Collect, and say whether all of the weakly referenced went."""
     gc.collect()

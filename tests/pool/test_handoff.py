@@ -48,12 +48,6 @@ class ByHand(cf.Executor):
 
 
 @pytest.fixture
-def one(make_pool):
-    """Give a pool of one worker."""
-    return make_pool(1)
-
-
-@pytest.fixture
 def by_hand():
     """Give such an executor."""
     executor = ByHand()

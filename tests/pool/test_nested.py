@@ -12,12 +12,6 @@ from asynctask import DelayTask, IntervalTask
 DEPTH = 50
 
 
-@pytest.fixture
-def one(make_pool):
-    """Give a pool of one worker."""
-    return make_pool(1)
-
-
 def settled(pool):
     """Tell whether the pool has no more workers than it may."""
     stats = pool.stats()

@@ -15,12 +15,6 @@ var = contextvars.ContextVar("var", default="unset")
 
 
 @pytest.fixture
-def one(make_pool):
-    """Give a pool of one worker, which is where leaks would show."""
-    return make_pool(1)
-
-
-@pytest.fixture
 def heir(make_pool):
     """Give such a pool whose callbacks see their posters' values."""
     return make_pool(1, propagate_context=True)

@@ -12,12 +12,6 @@ import pytest
 from asynctask import BrokenPool, DelayTask, IntervalTask, PoolShutdown, QueueFull
 
 
-@pytest.fixture
-def one(make_pool):
-    """Give a pool of one worker."""
-    return make_pool(1)
-
-
 def guilty(text="nobody looked"):
     """Raise."""
     raise LookupError(text)

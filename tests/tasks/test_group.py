@@ -12,12 +12,6 @@ import pytest
 from asynctask import CancelledError, DelayTask, IntervalTask, PoolShutdown, TaskGroup
 
 
-@pytest.fixture
-def one(make_pool):
-    """Give a pool of one worker."""
-    return make_pool(1)
-
-
 def guilty(text="guilty"):
     """Raise."""
     raise LookupError(text)

@@ -17,12 +17,6 @@ from asynctask import AsyncTask, CancelledError, DelayTask, IntervalTask
 
 
 @pytest.fixture
-def one(make_pool):
-    """Give a pool of one worker."""
-    return make_pool(1)
-
-
-@pytest.fixture
 def queued(one, gate):
     """Give a task that is queued behind a gate."""
     one.submit(gate)

@@ -29,12 +29,6 @@ def lines(monkeypatch):
 
 
 @pytest.fixture
-def one(make_pool):
-    """Give a pool of one worker."""
-    return make_pool(1)
-
-
-@pytest.fixture
 def _no_collector():
     """Have cycles end where the test says."""
     gc.collect()
