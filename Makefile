@@ -102,8 +102,9 @@ test-canary-on:
 		--interpreter $(CANARY) --target-dir target/canary --out target/canary/wheels
 	$(CANARY) -m pip install --quiet --no-deps --force-reinstall target/canary/wheels/*.whl
 	$(CANARY) -m pytest -q -m 'not slow' $(addprefix tests/, asyncio contract $(addsuffix .py, \
-		$(addprefix life/test_, exit_matrix fork gc leaks signals) \
-		pool/test_handoff pool/test_pool tasks/test_group tasks/test_handle tools/test_tools))
+		$(addprefix life/test_, exit_matrix fork fork_notices gc leaks signals) \
+		$(addprefix pool/test_, handoff handoff_elsewhere handoff_ends nested pool shutdown) \
+		tasks/test_group tasks/test_handle tools/test_tools))
 
 .PHONY: test-loom
 test-loom: ## the task and wake-up protocols under every interleaving

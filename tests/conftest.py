@@ -10,10 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import subprocess
-import sys
 import sysconfig
-import textwrap
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from asynctask import AsyncTaskPool
 from asynctask.testing import ManualClock, reset_default_pool
+from helpers.programs import run_program
 
 if TYPE_CHECKING:
     import weakref
@@ -129,11 +127,11 @@ def default_pool() -> Iterator[None]:
 
 
 @pytest.fixture
-def until() -> Callable[[Callable[[], bool]], None]:
+def until() -> Callable[..., None]:
     """Wait for a condition that nothing announces, such as a thread's end."""
 
-    def wait(condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + PATIENCE
+    def wait(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+        end = time.monotonic() + patience
         while not condition():
             assert time.monotonic() < end, "the condition never came true"
             time.sleep(0.002)
@@ -168,15 +166,7 @@ def run_python() -> Callable[..., str]:
     It must exit with code 0 and leave stderr empty unless told otherwise.
     """
 
-    def run(program: str, *, code: int = 0, stderr: str | None = "") -> str:
-        done = subprocess.run(
-            [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(program)],
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
-        assert (done.returncode, done.stderr if stderr is not None else None) == (code, stderr)
-        return done.stdout
+    def run(program: str, **options: Any) -> str:
+        return run_program(program, **options).stdout
 
     return run

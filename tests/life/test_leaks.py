@@ -5,12 +5,11 @@ which is the warm-up, and then many more batches, after which all is as it was: 
 threads, file descriptors exactly, and memory but for the noise of allocators.
 """
 
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from helpers.programs import run_program
 
 STATUS = Path("/proc/self/status")
 
@@ -321,14 +320,7 @@ def run(way: str, number: int, batches: int, timeout: int) -> None:
         .replace("{batches}", str(batches))
         .replace("    {way}", textwrap.indent(textwrap.dedent(way).strip(), "    "))
     )
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert run_program(program, timeout=timeout).stdout == ""
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures as cf
 import queue
 import threading
+import time
 
 import asynctask
 import pytest
@@ -24,7 +25,9 @@ WAITS = {
     "wait_for_finished": lambda task: task.wait_for_finished(20) or task.result(0),
     "wait_for_finished_count": lambda task: task.wait_for_finished_count(1, 20) or task.result(0),
     "wait": lambda task: cf.wait([task]).done.pop().result(0),
+    "wait with a timeout": lambda task: cf.wait([task], 20).done.pop().result(0),
     "as_completed": lambda task: next(cf.as_completed([task])).result(0),
+    "as_completed with a timeout": lambda task: next(cf.as_completed([task], 20)).result(0),
     "Future.result": lambda task: cf.Future.result(task, 20),
 }
 
@@ -55,15 +58,17 @@ def test_fifty_deep_with_delays(one, until, how):
     until(lambda: settled(one))
 
 
-def test_wide_and_deep(one):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_wide_and_deep(make_pool, workers):
     """Every level posts two tasks and waits for both."""
+    pool = make_pool(workers)
 
     def count(depth):
         if depth == 0:
             return 1
-        return sum(task.result(20) for task in [one.submit(count, depth - 1) for _ in range(2)])
+        return sum(task.result(20) for task in [pool.submit(count, depth - 1) for _ in range(2)])
 
-    assert one.submit(count, 8).result(20) == 256
+    assert pool.submit(count, 8).result(20) == 256
 
 
 def test_a_wait_for_many_by_the_library(one, until):
@@ -347,7 +352,9 @@ def test_a_task_cannot_wait_for_one_that_waits_for_it(one):
     assert handles[0].result(20) == "over"
 
 
-@pytest.mark.parametrize("how", WAITS.keys() - {"Future.result"})
+@pytest.mark.parametrize(
+    "how", [how for how in WAITS if how != "Future.result" and "timeout" not in how]
+)
 @pytest.mark.parametrize("timeout", [0, 0.02])
 def test_a_wait_with_a_timeout_runs_nothing_inline(one, gate, how, timeout):
     """In a callback too, a wait with a timeout ends with it, whatever the awaited task takes."""
@@ -548,3 +555,49 @@ def test_a_loop_in_a_callback_can_await_what_needs_the_worker(one, make_pool, un
     """A callback on the only worker runs a loop, and what it awaits there gets a worker."""
     assert one.submit(lambda: asyncio.run(way(one, make_pool(1)))).result(20) == 3
     until(lambda: settled(one))
+
+
+def test_a_wait_for_a_delayed_task_on_the_only_worker(make_pool):
+    """A callback may wait for a delay, though it holds the only worker."""
+    pool = make_pool(1)
+
+    def wait():
+        began = time.monotonic()
+        at = pool.post_task(time.monotonic, DelayTask(0.01)).result(20)
+        return at - began
+
+    assert pool.submit(wait).result(20) >= 0.01
+
+
+def test_two_tasks_that_wait_for_a_third(make_pool):
+    """A lent worker runs what others wait for, and is taken back."""
+    pool = make_pool(2)
+    ready = threading.Barrier(3)
+    go = threading.Event()
+    third = []
+
+    def wait():
+        ready.wait(20)
+        assert go.wait(20)
+        return third[0].result(20)
+
+    waiters = [pool.submit(wait) for _ in range(2)]
+    ready.wait(20)
+    third.append(pool.post_task(lambda: "third", DelayTask(0.005)))
+    go.set()
+    assert [task.result(20) for task in waiters] == ["third"] * 2
+
+
+def test_a_wait_with_a_timeout_in_a_callback(make_pool, gate):
+    """A timeout in a callback is kept."""
+    pool = make_pool(1)
+
+    def wait():
+        task = pool.post_task(int, DelayTask(1000))
+        began = time.monotonic()
+        try:
+            task.result(0.02)
+        except TimeoutError:
+            return time.monotonic() - began
+
+    assert pool.submit(wait).result(20) >= 0.02

@@ -10,10 +10,9 @@ is left.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
+from helpers.programs import run_program
 
 pytestmark = [pytest.mark.slow, pytest.mark.stress, pytest.mark.timeout(300)]
 
@@ -264,11 +263,4 @@ print(len(records), "tasks,", len(lost), "lost failures,", len(children), "child
 )
 def test_everything_at_once(keywords: dict[str, object]) -> None:
     """Whatever twelve threads do to a pool at once, each task ends once and the counts balance."""
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", PROGRAM, str(SECONDS), repr(keywords)],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr[-20_000:]
+    run_program(PROGRAM, SECONDS, repr(keywords), timeout=280)

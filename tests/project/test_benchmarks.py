@@ -2,12 +2,12 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from helpers.programs import run_command
 
 from benchmarks import harness, headlines, markdown, report, results, verdicts
 from benchmarks.harness import Case, Metric, Runner, Workload, percentile
@@ -423,13 +423,7 @@ def test_every_workload_runs_and_is_drawn(tmp_path):
         ["benchmarks", "--smoke", "--part", "module", "--save", tmp_path],
         ["benchmarks.render", tmp_path],
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", *map(str, command)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_command(sys.executable, "-m", *command, code=None, cwd=ROOT, timeout=290)
         # Without the core's results the second one says that they are missing.
         assert "Traceback" not in done.stderr, done.stderr
     (found,) = results.read_all(tmp_path)

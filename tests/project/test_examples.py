@@ -1,25 +1,18 @@
 """The examples run as they stand, and say that all was well."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.programs import run_command
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run(script, *options):
     """Run an example to its end, give its lines, and see that it has nothing to complain of."""
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / script), *options],
-        capture_output=True,
-        text=True,
-        timeout=55,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    done = run_command(sys.executable, EXAMPLES / script, *options, stderr="", timeout=55)
     return done.stdout.splitlines()
 
 

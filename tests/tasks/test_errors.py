@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor
 import asynctask
 import pytest
 from asynctask import BrokenPool, DelayTask, IntervalTask, PoolShutdown, QueueFull
+from helpers.programs import run_program
 
 
 def guilty(text="nobody looked"):
@@ -196,16 +197,7 @@ def test_without_logging_set_up_a_failure_goes_to_stderr(run_python):
         import sys
         print("after", file=sys.stderr)
     """
-    import subprocess  # noqa: PLC0415
-    import textwrap  # noqa: PLC0415
-
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=True,
-    )
+    done = run_program(program, stderr=None)
     lines = done.stderr.splitlines()
     assert lines[0] == "exception in task 'forgotten' was never retrieved"
     assert lines[-2:] == ["LookupError: nobody looked", "after"]

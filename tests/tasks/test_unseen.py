@@ -4,13 +4,12 @@ import gc
 import logging
 import os
 import queue
-import subprocess
-import sys
 import textwrap
 import threading
 
 import pytest
 from asynctask import DelayTask
+from helpers.programs import run_program
 
 PATIENCE = 30  # seconds that only a hang takes
 
@@ -168,14 +167,8 @@ def test_a_collection_inside_a_queue_handler_does_not_hang_the_program(run_pytho
 
 def run(program, code=0):
     """Run a program and give its stderr."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    done = run_program(program, code=code, stderr=None, flags=())
+    assert done.stdout == ""
     return done.stderr
 
 

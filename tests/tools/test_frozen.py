@@ -2,12 +2,12 @@
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import asynctask
 import pytest
+from helpers.programs import environment_with, run_command
 
 PACKAGE = Path(asynctask.__file__).parent
 SOURCES = Path(__file__).parents[2] / "binding" / "src"
@@ -55,20 +55,7 @@ def test_the_native_module_imports_none_of_the_package():
 @pytest.mark.timeout(280)
 def test_pyinstaller(tmp_path):
     """A program that PyInstaller has frozen runs: tasks, series, coroutines, and under gevent."""
-    environment = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    python = environment / "bin" / "python"
-    installed = subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "--python", python, "install", "-q"),
-            *("pyinstaller>=6.15", "gevent>=25"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if installed.returncode:
-        pytest.skip(f"PyInstaller cannot be had here: {installed.stderr.strip()[-200:]}")
+    python = environment_with(tmp_path, "pyinstaller>=6.15", "gevent>=25") / "python"
     (tmp_path / "program.py").write_text(
         "import sys\n"
         "if 'gevent' in sys.argv:\n"
@@ -87,20 +74,8 @@ def test_pyinstaller(tmp_path):
         "    assert asyncio.run(main()) == 'slept'\n"
         "print('frozen' if getattr(sys, 'frozen', False) else 'not frozen')\n"
     )
-    subprocess.run(
-        [
-            *(python, "-m", "PyInstaller", "--log-level", "ERROR", "--noconfirm"),
-            *("--paths", PACKAGE.parent, "program.py"),
-        ],
-        cwd=tmp_path,
-        check=True,
-    )
+    frozen = (python, "-m", "PyInstaller", "--log-level", "ERROR", "--noconfirm", "--paths")
+    run_command(*frozen, PACKAGE.parent, "program.py", cwd=tmp_path, timeout=250)
     for argument in ([], ["gevent"]):
-        done = subprocess.run(
-            [tmp_path / "dist" / "program" / "program", *argument],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert (done.returncode, done.stdout, done.stderr) == (0, "frozen\n", "")
+        program = tmp_path / "dist" / "program" / "program"
+        assert run_command(program, *argument, stderr="").stdout == "frozen\n"

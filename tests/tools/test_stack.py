@@ -1,12 +1,12 @@
 """Workers have the stack that a `threading.Thread` would have, so what runs there runs here."""
 
 import resource
-import subprocess
 import sys
 import threading
 
 import asynctask
 import pytest
+from helpers.programs import run_program
 
 KIB = 1024
 
@@ -44,16 +44,10 @@ def run(body, limit=None):
         hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
         resource.setrlimit(resource.RLIMIT_STACK, (limit, hard))
 
-    ended = subprocess.run(
-        [sys.executable, "-c", REPORT + body],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        preexec_fn=lower if limit else None,  # no thread of ours runs here
-        check=False,
-    )
-    assert ended.returncode == 0, (ended.returncode, ended.stderr[-2000:])
-    return ended.stdout
+    # No thread of ours runs here, before the program's own start.
+    return run_program(
+        REPORT + body, flags=(), stderr=None, preexec_fn=lower if limit else None
+    ).stdout
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks the GNU C library")

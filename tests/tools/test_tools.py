@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from asynctask import DelayTask
+from helpers.programs import run_command, run_program
 
 TASKS = Path("/proc/self/task")
 
@@ -50,15 +51,7 @@ def test_coverage_measures_callbacks(tmp_path, core):
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / ".coveragerc").write_text(f"[run]\ncore = {core}\n")
     for command in (["run", "program.py"], ["json", "-q"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "coverage", *command],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        run_command(sys.executable, "-m", "coverage", *command, cwd=tmp_path)
     measured = json.loads((tmp_path / "coverage.json").read_text())["files"]["program.py"]
     assert measured["missing_lines"] == [8, 12]
 
@@ -83,13 +76,7 @@ def test_py_spy_shows_callbacks(tmp_path):
         text=True,
     ) as process:
         assert process.stdout.readline() == "here\n"
-        dump = subprocess.run(
-            [spy, "dump", "--pid", str(process.pid)],
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
+        dump = run_command(spy, "dump", "--pid", process.pid, code=None)
         process.stdin.close()
         assert process.wait(50) == 0
     if dump.returncode != 0:
@@ -271,16 +258,7 @@ def test_pdb_stops_in_a_callback():
         "print(asynctask.AsyncTaskPool(1).submit(callback, 20).result(50))\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONBREAKPOINT"}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        input="p total + number\nwhere\ncontinue\n",
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    done = run_program(program, input="p total + number\nwhere\ncontinue\n", env=environment)
     assert "60\n" in done.stdout
     assert "callback()" in done.stdout
     assert done.stdout.endswith("41\n")
@@ -314,17 +292,7 @@ def test_development_mode_has_nothing_to_say():
         "    beat.wait_for_finished_count(3, 20)\n"
         "assert asynctask.post_task(int, asynctask.DelayTask(0.001)).result(20) == 0\n"
     )
-    done = subprocess.run(
-        [
-            *(sys.executable, "-X", "dev", "-W", "error", "-c"),
-            program,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert run_program(program, flags=("-X", "dev", "-W", "error")).stdout == ""
 
 
 def test_the_stacks_of_workers_can_be_read(make_pool, gate):
@@ -438,11 +406,4 @@ assert values == (400 + {lives}, 400 + {lives}), values
 )
 def test_worker_lives_leave_nothing_behind(lives):
     """Threads, thread states and `threading`'s lists are as before, each `local` ended once."""
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", LIVES.replace("{lives}", str(lives))],
-        capture_output=True,
-        text=True,
-        timeout=290,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert run_program(LIVES.replace("{lives}", str(lives)), timeout=290).stdout == ""
