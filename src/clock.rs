@@ -14,7 +14,8 @@
 
 mod watch;
 
-use std::any::Any;
+pub use self::watch::WallWatch;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Weak;
@@ -42,9 +43,6 @@ impl Moment {
     }
 }
 
-/// Keeps a sleeper told of the wall clock's steps until it is dropped.
-pub type WallWatch = Box<dyn Any + Send>;
-
 /// A clock that never goes back.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The present, in nanoseconds since the clock's origin.
@@ -69,13 +67,13 @@ pub trait Clock: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Makes [`Manual::run_for`] wait for `party` at each step. A clock that moves by itself
+    /// Makes [`Manual::run_for`] wait for `engine` at each step. A clock that moves by itself
     /// ignores it.
-    fn attend(&self, _party: Weak<dyn Settle>) {}
+    fn register(&self, _engine: Weak<dyn Quiesce>) {}
 }
 
-/// Something that has work to do when a clock moves.
-pub trait Settle: Send + Sync {
+/// Something that has work to do when a clock moves: an engine.
+pub trait Quiesce: Send + Sync {
     /// The next deadline, if any.
     ///
     /// # Errors
@@ -84,14 +82,14 @@ pub trait Settle: Send + Sync {
         clippy::result_unit_err,
         reason = "there is nothing to say but: not yet"
     )]
-    fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()>;
+    fn quiescent(&self, now: Nanos) -> Result<Option<Nanos>, ()>;
 }
 
-/// What `ask` learns from a clock; `None` if it panicked.
+/// What `ask` reads from a clock; `None` if it panicked.
 ///
 /// A clock is a user's code. Where a task would be left without its end, or the wheel without its
 /// thread, its panic, which the panic hook has reported, must not get through.
-pub(crate) fn asked<R>(ask: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn guarded<R>(ask: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(ask)) {
         Ok(answer) => Some(answer),
         Err(payload) => {
@@ -154,7 +152,7 @@ pub struct Manual {
     /// The wall clock at the origin.
     wall_origin: AtomicU64,
     sleepers: Mutex<Vec<Weak<dyn Wake>>>,
-    parties: Mutex<Vec<Weak<dyn Settle>>>,
+    registered: Mutex<Vec<Weak<dyn Quiesce>>>,
 }
 
 impl Manual {
@@ -164,7 +162,7 @@ impl Manual {
             now: AtomicU64::new(0),
             wall_origin: AtomicU64::new(wall_nanos(SystemTime::now())),
             sleepers: Mutex::new(Vec::new()),
-            parties: Mutex::new(Vec::new()),
+            registered: Mutex::new(Vec::new()),
         }
     }
 
@@ -213,17 +211,17 @@ impl Manual {
     ) -> Result<(), Error> {
         let end = self.now().saturating_add(nanos(by));
         loop {
-            match self.settle(patience, interrupted)? {
+            match self.wait_until_quiescent(patience, interrupted)? {
                 Some(next) if next <= end => self.advance_to(next),
                 _ => break,
             }
         }
         self.advance_to(end);
-        self.settle(patience, interrupted).map(drop)
+        self.wait_until_quiescent(patience, interrupted).map(drop)
     }
 
     /// Waits until nobody has anything to do at the present; gives the next deadline.
-    fn settle(
+    fn wait_until_quiescent(
         &self,
         patience: Duration,
         interrupted: &mut dyn FnMut() -> bool,
@@ -237,22 +235,22 @@ impl Manual {
         let pause = Parker::new();
         let mut looked = Instant::now();
         loop {
-            let parties: Vec<_> = {
-                let parties = lock(&self.parties);
-                parties.iter().filter_map(Weak::upgrade).collect()
+            let registered: Vec<_> = {
+                let registered = lock(&self.registered);
+                registered.iter().filter_map(Weak::upgrade).collect()
             };
             let now = self.now();
             let look = || {
-                let each = parties.iter().map(|party| party.settled(now));
+                let each = registered.iter().map(|engine| engine.quiescent(now));
                 each.collect::<Result<Vec<_>, ()>>()
             };
             // Twice: one that has been looked at may have been given something to do by the next.
-            let settled = look().and_then(|first| {
-                (parties.len() < 2 || look()? == first)
+            let quiescent = look().and_then(|first| {
+                (registered.len() < 2 || look()? == first)
                     .then_some(first)
                     .ok_or(())
             });
-            if let Ok(each) = settled {
+            if let Ok(each) = quiescent {
                 return Ok(each.into_iter().flatten().min());
             }
             if give_up.is_some_and(|give_up| Instant::now() >= give_up) {
@@ -306,8 +304,8 @@ impl Clock for Manual {
         push_live(&mut lock(&self.sleepers), sleeper);
     }
 
-    fn attend(&self, party: Weak<dyn Settle>) {
-        push_live(&mut lock(&self.parties), party);
+    fn register(&self, engine: Weak<dyn Quiesce>) {
+        push_live(&mut lock(&self.registered), engine);
     }
 }
 
@@ -356,38 +354,38 @@ mod tests {
 
     #[test]
     fn a_manual_clock_forgets_who_is_gone() {
-        struct Party;
+        struct Idle;
 
-        impl Settle for Party {
-            fn settled(&self, _now: Nanos) -> Result<Option<Nanos>, ()> {
+        impl Quiesce for Idle {
+            fn quiescent(&self, _now: Nanos) -> Result<Option<Nanos>, ()> {
                 Ok(None)
             }
         }
 
         let clock = Manual::new();
-        let (sleeper, party) = (Arc::new(Parker::new()), Arc::new(Party));
+        let (sleeper, idle) = (Arc::new(Parker::new()), Arc::new(Idle));
         let both = || {
-            let (sleeper, party) = (Arc::downgrade(&sleeper), Arc::downgrade(&party));
-            (sleeper as Weak<dyn Wake>, party as Weak<dyn Settle>)
+            let (sleeper, idle) = (Arc::downgrade(&sleeper), Arc::downgrade(&idle));
+            (sleeper as Weak<dyn Wake>, idle as Weak<dyn Quiesce>)
         };
-        let (kept_sleeper, kept_party) = both();
+        let (kept_sleeper, kept_idle) = both();
         clock.subscribe(kept_sleeper);
-        clock.attend(kept_party);
+        clock.register(kept_idle);
         for _ in 0..100 {
             let sleeper: Weak<Parker> = Arc::downgrade(&Arc::new(Parker::new()));
-            let party: Weak<Party> = Arc::downgrade(&Arc::new(Party));
+            let idle: Weak<Idle> = Arc::downgrade(&Arc::new(Idle));
             clock.subscribe(sleeper);
-            clock.attend(party);
+            clock.register(idle);
         }
         // The last one of each is found out at the next call.
         assert_eq!(lock(&clock.sleepers).len(), 2);
-        assert_eq!(lock(&clock.parties).len(), 2);
+        assert_eq!(lock(&clock.registered).len(), 2);
         clock.advance_to(1);
         assert_eq!(sleeper.park(None), Parked::Notified);
     }
 
     #[test]
-    fn a_manual_clock_sees_what_one_party_gives_another_to_do() {
+    fn a_manual_clock_sees_what_one_engine_gives_another_to_do() {
         /// Gives the other a deadline when it is looked at first, as a run would that ends then.
         struct Giver(Arc<Taker>);
 
@@ -397,8 +395,8 @@ mod tests {
             seen: Mutex<Vec<Nanos>>,
         }
 
-        impl Settle for Giver {
-            fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
+        impl Quiesce for Giver {
+            fn quiescent(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
                 if now == 0 {
                     self.0.next.store(5, Ordering::SeqCst);
                 }
@@ -406,8 +404,8 @@ mod tests {
             }
         }
 
-        impl Settle for Taker {
-            fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
+        impl Quiesce for Taker {
+            fn quiescent(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
                 lock(&self.seen).push(now);
                 let next = self.next.load(Ordering::SeqCst);
                 Ok(Some(next).filter(|&next| next > now))
@@ -418,8 +416,8 @@ mod tests {
         let giver = Arc::new(Giver(Arc::clone(&taker)));
         let taker_to: Weak<Taker> = Arc::downgrade(&taker);
         let giver_to: Weak<Giver> = Arc::downgrade(&giver);
-        clock.attend(taker_to);
-        clock.attend(giver_to);
+        clock.register(taker_to);
+        clock.register(giver_to);
         let by = Duration::from_nanos(10);
         clock
             .run_for(by, Duration::from_secs(20), &mut || false)

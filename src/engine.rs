@@ -23,9 +23,11 @@
 //! # Waits inside a callback
 //!
 //! A worker that waits, for as long as it takes, for a task which no one has started runs it itself
-//! ([`Engine::run_inline`]), [`INLINE_DEPTH`] deep at most. For anything else, and for every wait with
+//! ([`Engine::run_inline`]), [`INLINE_DEPTH`](run::INLINE_DEPTH) deep at most. For anything else, and for every wait with
 //! a timeout, which must not last as long as somebody else's callback, the pool lends another worker
-//! for as long as the wait lasts. So a callback can wait for whatever it likes, on a pool of any size.
+//! for as long as the wait lasts; where the system has no thread to give, it is asked again meanwhile.
+//! So waits do not use up a pool, whatever its size. Tasks that wait for one another in a circle wait
+//! for ever, as threads would.
 //!
 //! # The counts of a series
 //!
@@ -61,13 +63,13 @@ use std::time::{Duration, Instant};
 
 use self::awaited::Awaited;
 use self::counters::{Counters, count};
-use self::deferred::Attic;
+use self::deferred::DeferredDrops;
 use self::due::DueSink;
 use self::elsewhere::{RunsElsewhere, is_quiet_elsewhere};
 use self::registry::Registry;
 use self::state::is_tombstone;
 use self::timed::Arrival;
-use crate::clock::{Moment, Monotonic, Nanos, Settle};
+use crate::clock::{Moment, Monotonic, Nanos, Quiesce};
 use crate::error::Error;
 use crate::fork::ForkGeneration;
 use crate::pool::{Pool, Refused, Runner, lend_while_waiting};
@@ -89,18 +91,18 @@ impl<J: Job> Engine<J> {
         let pool = Pool::new(&options.pool, runner);
         let counters = Arc::new(Counters::default());
         let series = Arc::new(Registry::default());
-        let attic = Arc::new(Attic {
+        let deferred = Arc::new(DeferredDrops {
             jobs: Mutex::new(Vec::new()),
             filled: AtomicBool::new(false),
         });
-        let winds_down = Arc::new(Awaited::new(false));
+        let is_draining = Arc::new(Awaited::new(false));
         let sink = DueSink {
             pool: pool.clone(),
             clock: Arc::clone(&clock),
-            winds_down: Arc::clone(&winds_down),
+            is_draining: Arc::clone(&is_draining),
             counters: Arc::clone(&counters),
             series: Arc::clone(&series),
-            attic: Arc::clone(&attic),
+            deferred: Arc::clone(&deferred),
         };
         let timer = Timer::new(
             &options.tiers,
@@ -118,14 +120,14 @@ impl<J: Job> Engine<J> {
             on_full,
             counters,
             series,
-            attic,
-            away: Awaited::new(RunsElsewhere::default()),
-            winds_down,
+            deferred,
+            elsewhere: Awaited::new(RunsElsewhere::default()),
+            is_draining,
             shown: Mutex::new(Lost::default()),
             generation: ForkGeneration::current(),
         });
         let weak: Weak<Self> = Arc::downgrade(&engine);
-        engine.clock.attend(weak);
+        engine.clock.register(weak);
         engine
     }
 
@@ -161,7 +163,7 @@ impl<J: Job> Engine<J> {
         token: J::Token<'_>,
         wait_for_room: &mut WaitForRoom<'_, J>,
     ) -> Result<(), Error> {
-        self.sweep(token);
+        self.drop_deferred(token);
         count(&self.counters.submitted, 1);
         let (mut job, mut place) = (job, None);
         loop {
@@ -210,7 +212,7 @@ impl<J: Job> Engine<J> {
         token: J::Token<'_>,
         wait_for_room: &mut WaitForRoom<'_, J>,
     ) -> Result<(), Error> {
-        self.sweep(token);
+        self.drop_deferred(token);
         let mut jobs = VecDeque::from(jobs);
         count(&self.counters.submitted, jobs.len() as u64);
         let pushed = self.pool.push_many(&mut jobs);
@@ -226,7 +228,7 @@ impl<J: Job> Engine<J> {
     /// # Errors
     /// [`Error::Shutdown`], [`Error::NoThread`].
     pub fn try_post(&self, job: J, token: J::Token<'_>) -> Result<bool, Error> {
-        self.sweep(token);
+        self.drop_deferred(token);
         count(&self.counters.submitted, 1);
         let Err(refused) = self.pool.push(job) else {
             return Ok(true);
@@ -242,7 +244,7 @@ impl<J: Job> Engine<J> {
     /// # Errors
     /// [`Error::Shutdown`], [`Error::NoThread`].
     pub fn post_at(&self, job: J, deadline: Nanos, token: J::Token<'_>) -> Result<(), Error> {
-        self.sweep(token);
+        self.drop_deferred(token);
         let task = job.task();
         if let Some(series) = task.shared_series() {
             self.series.add(&series);
@@ -256,7 +258,7 @@ impl<J: Job> Engine<J> {
                 self.not_submitted(refused.error)
             })?;
         if follows_wall {
-            self.timer.look(); // it may be asleep for an earlier item, and unaware of the wall clock
+            self.timer.recheck(); // it may be asleep for an earlier item, and unaware of the wall clock
         }
         Ok(())
     }
@@ -436,10 +438,10 @@ impl<J: Job> Engine<J> {
     }
 }
 
-impl<J: Job> Settle for Engine<J> {
-    fn settled(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
-        let is_quiet = || self.pool.is_quiet() && self.away.get(is_quiet_elsewhere);
-        settled_at_once(|| self.timer.settled(now), is_quiet).map(|(_, next)| next)
+impl<J: Job> Quiesce for Engine<J> {
+    fn quiescent(&self, now: Nanos) -> Result<Option<Nanos>, ()> {
+        let is_quiet = || self.pool.is_quiet() && self.elsewhere.get(is_quiet_elsewhere);
+        quiescent_at_once(|| self.timer.quiescent(now), is_quiet).map(|(_, next)| next)
     }
 }
 
@@ -457,7 +459,7 @@ impl<J: Job> fmt::Debug for Engine<J> {
 /// A task goes from the wheel to the pool and back, so no one look sees where it is. The timer is
 /// looked at twice, and the pool in between: if nothing has come to the wheel or gone from it, then
 /// what the pool had none of is on the wheel, and has been counted there.
-fn settled_at_once<S: PartialEq>(
+fn quiescent_at_once<S: PartialEq>(
     timer: impl Fn() -> Result<S, ()>,
     is_quiet: impl Fn() -> bool,
 ) -> Result<S, ()> {

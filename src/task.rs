@@ -8,7 +8,7 @@
 //!
 //! | phase     | held by                | who may leave it                    | to                         |
 //! |-----------|------------------------|-------------------------------------|----------------------------|
-//! | Pending   | wheel, queue, or on    | a worker, or who waits and helps    | Running                    |
+//! | Pending   | wheel, queue, or on    | a worker, or who waits for it       | Running                    |
 //! |           | its way between them   | who cancels or stops                | Cancelled                  |
 //! |           |                        | the timer thread (bare tasks only)  | Pending, Finished          |
 //! | Running   | one thread             | that thread                         | Finished, Failed, Pending, |
@@ -45,15 +45,15 @@ mod waiters;
 mod word;
 
 pub use self::waiters::{Goal, Wakes};
-pub use self::word::{Ending, Phase, View};
+pub use self::word::{Phase, View};
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::waiters::Waiters;
 use self::word::{
-    BARE, CANCEL, CANCELLED, FAILED, FINISHED, ONE_RUN, PENDING, PHASE, RUNNING, SERIES, STOP,
-    URGENT, WAITED, WALL, WATCHED,
+    BARE, CANCEL, ONE_RUN, SERIES, STOP, URGENT, WAITED, WALL, WATCHED, in_phase, is_in,
 };
 use crate::clock::{Moment, Nanos};
 use crate::error::Error;
@@ -82,22 +82,23 @@ pub struct Task {
     /// The wheel's key, zero for none. Written under the timer's lock; stale once the task has left
     /// the wheel, which is harmless, for the wheel tells stale keys from live ones.
     key: AtomicU64,
-    /// What few tasks have. A leaf lock: nothing is called while it is held.
-    more: Mutex<Option<Box<More>>>,
+    /// What few tasks have. Under this lock only that of the task's series is taken, and nothing is
+    /// called.
+    extras: Mutex<Option<Box<Extras>>>,
 }
 
 /// A series, shared with its engine, which wants to know what it has lost so far; a leaf lock.
 pub(crate) type SharedSeries = Arc<Mutex<Series>>;
 
 #[derive(Default)]
-struct More {
-    waiters: Vec<(Goal, Arc<dyn Wake>)>,
+struct Extras {
+    waiters: Waiters,
     series: Option<SharedSeries>,
 }
 
-impl fmt::Debug for More {
+impl fmt::Debug for Extras {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("More")
+        f.debug_struct("Extras")
             .field("waiters", &self.waiters.len())
             .field("is_series", &self.series.is_some())
             .finish()
@@ -133,18 +134,18 @@ impl Task {
 
     fn of_series(flags: u64, series: Series) -> Self {
         let wall = if series.follows_wall() { WALL } else { 0 };
-        let more = More {
-            waiters: Vec::new(),
+        let extras = Extras {
+            waiters: Waiters::default(),
             series: Some(Arc::new(Mutex::new(series))),
         };
-        Self::with(flags | SERIES | wall, Some(Box::new(more)))
+        Self::with(flags | SERIES | wall, Some(Box::new(extras)))
     }
 
-    fn with(flags: u64, more: Option<Box<More>>) -> Self {
+    fn with(flags: u64, extras: Option<Box<Extras>>) -> Self {
         Self {
             word: AtomicU64::new(flags),
             key: AtomicU64::new(0),
-            more: Mutex::new(more),
+            extras: Mutex::new(extras),
         }
     }
 
@@ -206,7 +207,7 @@ impl Task {
     pub(crate) fn start(&self) -> bool {
         // Acquire: the thread that runs a task sees what was written before it was posted, or by
         // the thread that ran it before.
-        self.update(|word| (word & PHASE == PENDING).then_some(word & !PHASE | RUNNING))
+        self.update(|word| is_in(word, Phase::Pending).then_some(in_phase(word, Phase::Running)))
             .is_some()
     }
 
@@ -249,29 +250,26 @@ impl Task {
     /// the task on the wheel.
     pub(crate) fn wait_again(&self) -> bool {
         let updated = self.update(|word| {
-            debug_assert_eq!(word & PHASE, RUNNING, "waits again, word {word:#x}");
-            (word & STOP == 0).then_some((word & !(PHASE | CANCEL) | PENDING) + ONE_RUN)
+            debug_assert!(is_in(word, Phase::Running), "waits again: {:?}", View(word));
+            (word & STOP == 0).then_some(in_phase(word & !CANCEL, Phase::Pending) + ONE_RUN)
         });
         updated.is_some()
     }
 
     /// [`finish_after`](Self::finish_after) one run.
     #[cfg(test)]
-    pub(crate) fn finish(&self, ending: Ending, wakes: &mut Wakes) {
-        self.finish_after(1, ending, wakes);
+    pub(crate) fn finish(&self, phase: Phase, wakes: &mut Wakes) {
+        self.finish_after(1, phase, wakes);
     }
 
-    /// Running → over, with so many runs more. Called by the running thread, once, after it has put away
-    /// the result.
-    pub(crate) fn finish_after(&self, runs: u64, ending: Ending, wakes: &mut Wakes) {
-        let phase = match ending {
-            Ending::Finished => FINISHED,
-            Ending::Failed => FAILED,
-            Ending::Cancelled => CANCELLED,
-        };
+    /// Running → over, in one of the last three phases, with so many runs more. Called by the running
+    /// thread, once, after it has put away the result.
+    pub(crate) fn finish_after(&self, runs: u64, phase: Phase, wakes: &mut Wakes) {
         let old = self.update(|word| {
-            debug_assert_eq!(word & PHASE, RUNNING, "finishes, word {word:#x}");
-            Some((word & !PHASE | phase) + runs * ONE_RUN)
+            debug_assert!(is_in(word, Phase::Running), "finishes: {:?}", View(word));
+            let new = in_phase(word, phase);
+            debug_assert!(View(new).is_over(), "{phase:?} is no end");
+            Some(new + runs * ONE_RUN)
         });
         self.collect(old.expect("every word was accepted"), wakes);
     }
@@ -289,19 +287,19 @@ impl Task {
 
     /// Asks the task not to run again; with `cancel`, also its current run to give up.
     ///
-    /// After [`Cancel::Now`] the caller must call [`notify_cancelled`](Self::notify_cancelled).
+    /// After [`Cancel::Now`] the caller must call [`notify`](Self::notify).
     pub(crate) fn stop(&self, cancel: bool) -> Cancel {
         let mut found = Cancel::Over;
         let flags = if cancel { STOP | CANCEL } else { STOP };
         self.update(|word| {
-            found = match word & PHASE {
-                PENDING => Cancel::Now,
-                RUNNING if word & SERIES != 0 => Cancel::AfterRun,
-                RUNNING => Cancel::Running,
-                _ => Cancel::Over,
+            found = match View(word).phase() {
+                Phase::Pending => Cancel::Now,
+                Phase::Running if word & SERIES != 0 => Cancel::AfterRun,
+                Phase::Running => Cancel::Running,
+                Phase::Finished | Phase::Failed | Phase::Cancelled => Cancel::Over,
             };
             match found {
-                Cancel::Now => Some(word & !PHASE | CANCELLED | flags),
+                Cancel::Now => Some(in_phase(word, Phase::Cancelled) | flags),
                 Cancel::AfterRun | Cancel::Running => Some(word | flags),
                 Cancel::Over => None,
             }
@@ -309,14 +307,10 @@ impl Task {
         found
     }
 
-    /// Wakes who waits, after a cancel that took effect and after its result was put away.
-    pub(crate) fn notify_cancelled(&self) {
-        self.notify(self.word.load(Ordering::Acquire));
-    }
-
-    /// Wakes whom the present state satisfies, after a run of a series.
-    pub(crate) fn notify_run(&self) {
-        self.notify(self.word.load(Ordering::Acquire));
+    /// Wakes whom the present state satisfies: after a run of a series, and after a cancel that took
+    /// effect, when its result was put away.
+    pub(crate) fn notify(&self) {
+        self.collect(self.word.load(Ordering::Acquire), &mut Wakes::default());
     }
 
     /// Pending → Pending or Finished in one step: a bare task's run, on the timer thread.
@@ -340,15 +334,17 @@ impl Task {
         });
         let (has_run, next) = series.unwrap_or((true, None));
         let run = if has_run { ONE_RUN } else { 0 };
-        let updated = self.update(|word| match (word & PHASE, next) {
-            (PENDING, Some(_)) => Some(word + run),
+        let updated = self.update(|word| match (View(word).phase(), next) {
+            (Phase::Pending, Some(_)) => Some(word + run),
             // Decided in the word itself, so that who calls `watch` and then finds the task not
             // over is certain that a worker will end it.
-            (PENDING, None) if word & WATCHED == 0 => Some((word & !PHASE | FINISHED) + run),
+            (Phase::Pending, None) if word & WATCHED == 0 => {
+                Some(in_phase(word, Phase::Finished) + run)
+            }
             _ => None,
         });
         if let Some(old) = updated {
-            self.notify(old);
+            self.collect(old, &mut Wakes::default());
             return Ok(next);
         }
         if has_run && self.view().phase() == Phase::Cancelled {
@@ -437,17 +433,17 @@ impl Task {
 
     #[inline(never)]
     fn share_series(&self) -> Option<SharedSeries> {
-        lock(&self.more)
+        lock(&self.extras)
             .as_ref()
-            .and_then(|more| more.series.clone())
+            .and_then(|extras| extras.series.clone())
     }
 
     pub(crate) fn with_series<R>(&self, f: impl FnOnce(&mut Series) -> R) -> Option<R> {
         if !self.is_series() {
             return None;
         }
-        let more = lock(&self.more);
-        let series = more.as_ref().and_then(|more| more.series.as_ref())?;
+        let extras = lock(&self.extras);
+        let series = extras.as_ref().and_then(|extras| extras.series.as_ref())?;
         // The one lock below another here: it is held for arithmetic alone.
         let mut series = lock(series);
         Some(f(&mut series))
@@ -455,9 +451,9 @@ impl Task {
 
     /// Asks for one wake-up when `goal` is met. `false`: it is met already, and no wake-up comes.
     pub fn subscribe(&self, goal: Goal, waiter: Arc<dyn Wake>) -> bool {
-        let mut more = lock(&self.more);
-        let list = &mut more.get_or_insert_default().waiters;
-        list.push((goal, waiter));
+        let mut extras = lock(&self.extras);
+        let list = &mut extras.get_or_insert_default().waiters;
+        list.push(goal, waiter);
         // Acquire for the result's sake, Release so that the list is seen; see "Finish against
         // wait" on the module's page.
         let view = View(self.word.fetch_or(WAITED, Ordering::AcqRel));
@@ -470,9 +466,8 @@ impl Task {
 
     /// Takes back a subscription whose wake-up has not come, or is no longer wanted.
     pub fn unsubscribe(&self, waiter: &Arc<dyn Wake>) {
-        if let Some(more) = lock(&self.more).as_mut() {
-            more.waiters
-                .retain(|(_, other)| !Arc::ptr_eq(other, waiter));
+        if let Some(extras) = lock(&self.extras).as_mut() {
+            extras.waiters.remove(waiter);
         }
     }
 
@@ -515,27 +510,17 @@ impl Task {
         }
     }
 
-    /// Step 5 of "Finish against wait"; `old` is the word before the change.
-    fn notify(&self, old: u64) {
-        self.collect(old, &mut Wakes::default());
-    }
-
-    /// [`notify`](Self::notify), but for the wake-ups themselves.
+    /// Step 5 of "Finish against wait", but for the wake-ups themselves; `old` is the word before the
+    /// change.
     fn collect(&self, old: u64, wakes: &mut Wakes) {
         if old & WAITED == 0 {
             return;
         }
-        let mut more = lock(&self.more);
+        let mut extras = lock(&self.extras);
         let view = self.view();
-        if let Some(more) = more.as_mut() {
-            more.waiters.retain(|(goal, waiter)| {
-                let is_met = goal.is_met_by(view);
-                if is_met {
-                    wakes.0.push(Arc::clone(waiter));
-                }
-                !is_met
-            });
-            if more.waiters.is_empty() {
+        if let Some(extras) = extras.as_mut() {
+            extras.waiters.take_met(view, wakes);
+            if extras.waiters.is_empty() {
                 // Under the lock, so no subscriber is between its push and its fetch_or.
                 self.word.fetch_and(!WAITED, Ordering::Relaxed);
             }

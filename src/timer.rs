@@ -26,21 +26,25 @@
 //!
 //! Invariant: there are items on the wheel, or one is expected that has been there ⇒ the timer has its
 //! thread. For a thread leaves under the lock, and what is expected was so before its first insert.
-//! [`look`](Timer::look) makes a thread that stayed for it look again.
+//! [`recheck`](Timer::recheck) makes a thread that stayed for it look again.
 //!
 //! # The wall clock
 //!
 //! While there are items that [follow](Sink::follows_wall) it, the thread has itself woken when the
-//! wall clock is set, or looks every [`LOOK`] where that cannot be had. Whenever it is up, it compares
+//! wall clock is set, or looks every [`WALL_POLL`](wall::WALL_POLL) where that cannot be had. Whenever it is up, it compares
 //! the distance of the two clocks with what it was, and if that has changed, makes those items due
 //! that the sink [names](Sink::wall_was_set).
 //!
 //! # Bounded steps
 //!
-//! A lock hold touches at most [`BATCH`] entries, however many are due at once, and the sink is
-//! called between two holds. That alone would not do: a mutex is not fair, and a thread that takes
+//! The thread touches at most [`BATCH`](thread::BATCH) entries in one hold of the lock, however many are due at once,
+//! and calls the sink between two holds. That alone would not do: a mutex is not fair, and a thread that takes
 //! it again at once keeps out those who have to be woken first. So who finds the lock taken says so
 //! in `waiting`, and the timer thread gives way: an insert waits for one batch, not for many.
+//!
+//! Three holds are longer: the start of the thread, which an insert asks for; and [`close`](Timer::close)
+//! and [`refuse`](Timer::refuse), which take everything off the wheel, in time that grows with it, and
+//! wait for the thread to hand over its batch.
 #![forbid(unsafe_code)]
 
 mod item;
@@ -107,7 +111,7 @@ impl<T: Item> Timer<T> {
         let shared = Shared {
             state: Mutex::new(state),
             waiting: AtomicU64::new(0),
-            rested: Condvar::new(),
+            handed_over: Condvar::new(),
             parker,
             clock,
             sink,
@@ -169,7 +173,7 @@ impl<T: Item> Timer<T> {
         let mut state = self.shared.lock();
         state.moves += 1;
         let removed = item.key().and_then(|key| state.wheel.remove(key));
-        if state.life == Life::Emptying && state.wheel.is_empty() {
+        if state.life == Life::Draining && state.wheel.is_empty() {
             drop(state);
             self.shared.parker.unpark();
         }
@@ -211,7 +215,7 @@ impl<T: Item> Timer<T> {
     /// Has the thread look whether it is still needed, when the sink [expects](Sink::expects) less than
     /// before or [is finished](Sink::is_finished), and whether items
     /// [follow](Sink::follows_wall) the wall clock.
-    pub fn look(&self) {
+    pub fn recheck(&self) {
         self.shared.parker.unpark();
     }
 
@@ -229,7 +233,7 @@ impl<T: Item> Timer<T> {
 
     /// When nothing is due and nothing is on its way to the sink: how many times items have come or
     /// gone, and the earliest deadline. Used with a clock that is moved by hand.
-    pub(crate) fn settled(&self, now: Nanos) -> Result<(u64, Option<Nanos>), ()> {
+    pub(crate) fn quiescent(&self, now: Nanos) -> Result<(u64, Option<Nanos>), ()> {
         let state = self.shared.lock();
         let next = state.wheel.next_expiry();
         if state.in_flight || next.is_some_and(|next| next <= now) {
@@ -247,11 +251,11 @@ impl<T: Item> Timer<T> {
     pub fn refuse(&self, at_once: Option<Nanos>) -> (Vec<T>, bool) {
         let mut state = self.shared.lock();
         if state.life == Life::Open {
-            state.life = Life::Emptying;
+            state.life = Life::Draining;
         }
         // As in `close`: what is in flight may come back.
         while state.in_flight {
-            state = wait(&self.shared.rested, state);
+            state = wait(&self.shared.handed_over, state);
         }
         state.moves += 1;
         let mut dated = state.wheel.drain_dated();
@@ -291,7 +295,7 @@ impl<T: Item> Timer<T> {
         state.life = Life::Closed;
         let items = state.wheel.drain();
         while state.in_flight {
-            state = wait(&self.shared.rested, state);
+            state = wait(&self.shared.handed_over, state);
         }
         drop(state);
         self.shared.parker.unpark();
@@ -303,8 +307,8 @@ impl<T: Item> Timer<T> {
         mut state: MutexGuard<'a, State<T>>,
     ) -> Result<MutexGuard<'a, State<T>>, String> {
         let shared = Arc::clone(&self.shared);
-        // Under the lock: a start takes about 10 µs, once in a timer's life, and two threads for
-        // one wheel must not be.
+        // Under the lock, though a start is long, for two threads for one wheel must not be. It comes
+        // once for each time that the timer was idle for so long that its thread left.
         threads::Builder::new()
             .name(self.shared.thread_name.clone())
             .spawn(move || shared.run())

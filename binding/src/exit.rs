@@ -139,7 +139,7 @@ fn wait(
 ) -> PyResult<bool> {
     let mut raised = None;
     let joined = py.detach(|| join(&mut interrupted(&mut raised)));
-    engine.sweep(py);
+    engine.drop_deferred(py);
     match (joined, raised) {
         (_, Some(error)) => Err(error),
         (Ok(()), None) => Ok(true),
@@ -150,7 +150,7 @@ fn wait(
 
 /// Whether everything has ended but for coroutines on loops that do not run. Does not wait.
 pub(crate) fn has_ended(py: Python<'_>, engine: &Arc<Engine<PyJob>>) -> PyResult<bool> {
-    engine.sweep(py);
+    engine.drop_deferred(py);
     let now = Some(Instant::now());
     if engine.join_workers(now, &mut || false).is_err() {
         return Ok(false);

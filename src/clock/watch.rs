@@ -7,7 +7,18 @@
 //! there is none, and the sleeper looks by itself.
 #![forbid(unsafe_code)]
 
-pub(super) use imp::watch;
+use std::any::Any;
+use std::sync::Weak;
+
+use crate::sync::Wake;
+
+/// Keeps a sleeper told of the wall clock's steps until it is dropped.
+pub type WallWatch = Box<dyn Any + Send>;
+
+/// Wakes `sleeper` when the wall clock is set. `None`: that cannot be had here.
+pub(super) fn watch(sleeper: Weak<dyn Wake>) -> Option<WallWatch> {
+    imp::watch(sleeper)
+}
 
 #[cfg(all(target_os = "linux", not(loom)))]
 mod imp {
@@ -21,7 +32,7 @@ mod imp {
         timerfd_settime,
     };
 
-    use crate::clock::WallWatch;
+    use super::WallWatch;
     use crate::sync::{Wake, thread};
 
     /// Ends the thread.
@@ -34,7 +45,7 @@ mod imp {
         }
     }
 
-    pub(in crate::clock) fn watch(sleeper: Weak<dyn Wake>) -> Option<WallWatch> {
+    pub(super) fn watch(sleeper: Weak<dyn Wake>) -> Option<WallWatch> {
         const STACK: usize = 64 * 1024;
 
         let steps = step_fd().ok()?;
@@ -130,10 +141,10 @@ mod imp {
 mod imp {
     use std::sync::Weak;
 
-    use crate::clock::WallWatch;
+    use super::WallWatch;
     use crate::sync::Wake;
 
-    pub(in crate::clock) fn watch(_sleeper: Weak<dyn Wake>) -> Option<WallWatch> {
+    pub(super) fn watch(_sleeper: Weak<dyn Wake>) -> Option<WallWatch> {
         None
     }
 }

@@ -1,4 +1,8 @@
-//! Something that threads wait for until it has changed.
+//! A value that threads wait for until it is as they want it.
+//!
+//! Owned by the engine. It is a condition variable whose waits return on a signal and lend a worker, as
+//! every wait does. It calls nobody with its lock held but the closures that read and change the
+//! value.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;

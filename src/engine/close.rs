@@ -1,4 +1,13 @@
-//! How an engine ends: closed, drained, released, waited for.
+//! How an engine ends: closed, drained, released, joined.
+//!
+//! | call         | new tasks | queued                 | on the wheel                       | threads leave   |
+//! |--------------|-----------|------------------------|------------------------------------|-----------------|
+//! | `close`      | refused   | run (`drain`), or cancelled | cancelled                     | when all is run |
+//! | `close_with` | refused   | the same               | cancelled, run now, or waited for; series cancelled | the same |
+//! | `fail_all`   | refused   | failed                 | failed                             | the same        |
+//! | `release`    | none come | run                    | run when due, series too           | when all are over |
+//!
+//! Only the joins wait.
 #![forbid(unsafe_code)]
 
 use std::time::Instant;
@@ -7,14 +16,14 @@ use super::elsewhere::{ANYWHERE, RunsElsewhere};
 use super::options::Delayed;
 use super::run::end;
 use super::state::{Engine, Job};
-use crate::clock::asked;
+use crate::clock::guarded;
 use crate::error::Error;
 use crate::sync::Ordering;
 use crate::task::{Cancel, Wakes};
 
 impl<J: Job> Engine<J> {
     /// Refuses further tasks and cancels those on the wheel. With `drain` the queue is still worked
-    /// off, otherwise what is in it is cancelled too. Does not wait; see [`Pool::join`]. May be
+    /// off, otherwise what is in it is cancelled too. Does not wait; see [`Pool::join`](crate::pool::Pool::join). May be
     /// called again, by anyone, also from a callback.
     ///
     /// `false`: a task was cut short, that is, cancelled though it would have run. A series has no end
@@ -24,8 +33,8 @@ impl<J: Job> Engine<J> {
         let pending = self.timer.close();
         let queued = self.pool.close(drain);
         let is_whole = self.cancel_all(pending.iter().chain(&queued), token);
-        self.winds_down.set(wound_down);
-        self.sweep(token);
+        self.is_draining.set(drained);
+        self.drop_deferred(token);
         is_whole
     }
 
@@ -34,12 +43,12 @@ impl<J: Job> Engine<J> {
     pub fn close_with(&self, drain: bool, delayed: Delayed, token: J::Token<'_>) -> bool {
         let at_once = match delayed {
             Delayed::Cancel => return self.close(drain, token),
-            Delayed::Run => Some(asked(|| self.clock.now()).unwrap_or(0)),
+            Delayed::Run => Some(guarded(|| self.clock.now()).unwrap_or(0)),
             Delayed::Wait => None,
         };
         // In this order: when the last one has left the wheel, the timer thread takes it back.
-        self.winds_down.set(|winds_down| {
-            *winds_down = true;
+        self.is_draining.set(|is_draining| {
+            *is_draining = true;
             false
         });
         let queued = self.pool.refuse(drain);
@@ -47,9 +56,9 @@ impl<J: Job> Engine<J> {
         let is_whole = self.cancel_all(left.iter().chain(&queued), token);
         if is_empty {
             self.pool.close(true);
-            self.winds_down.set(wound_down);
+            self.is_draining.set(drained);
         }
-        self.sweep(token);
+        self.drop_deferred(token);
         is_whole
     }
 
@@ -78,15 +87,15 @@ impl<J: Job> Engine<J> {
                 end(job, token, Err(failure()), false, &mut Wakes::default());
             }
         }
-        self.winds_down.set(wound_down);
-        self.sweep(token);
+        self.is_draining.set(drained);
+        self.drop_deferred(token);
     }
 
     /// Says that nobody will post any more. What has been posted runs as it would have; of the workers
     /// that have nothing to do one stays while a task is left, for the sake of series, and when the
     /// last is over, all threads leave at once.
     pub fn release(&self, token: J::Token<'_>) {
-        self.sweep(token);
+        self.drop_deferred(token);
         // SeqCst: see `Counters::count_end`.
         self.counters.is_released.store(true, Ordering::SeqCst);
         self.pool.release_workers(1);
@@ -105,7 +114,7 @@ impl<J: Job> Engine<J> {
 
     /// Sleeps until every worker has ended and every run that was handed over has come back; the
     /// engine must be closed. On one of its own workers it does not wait, for it would wait for
-    /// itself; on another's, see [`Pool::join`].
+    /// itself; on another's, see [`Pool::join`](crate::pool::Pool::join).
     ///
     /// # Errors
     /// [`Error::TimedOut`] when `deadline` passes first, [`Error::Interrupted`].
@@ -131,8 +140,8 @@ impl<J: Job> Engine<J> {
         if self.pool.is_worker() {
             return Ok(());
         }
-        self.winds_down
-            .wait(|winds_down| !winds_down, deadline, interrupted)?;
+        self.is_draining
+            .wait(|is_draining| !is_draining, deadline, interrupted)?;
         self.pool.join(deadline, interrupted)
     }
 
@@ -151,23 +160,23 @@ impl<J: Job> Engine<J> {
         if self.pool.is_worker() {
             return Ok(());
         }
-        self.away
+        self.elsewhere
             .wait(|runs| runs.has_only(stalled), deadline, interrupted)
     }
 
     /// Whether any run was handed to somebody who has a number, and has not come back.
     pub fn has_placed_runs(&self) -> bool {
-        self.away.get(|runs| !runs.has_only(&[ANYWHERE]))
+        self.elsewhere.get(|runs| !runs.has_only(&[ANYWHERE]))
     }
 
     /// The number of runs that were handed over and have not come back.
     pub fn runs_elsewhere(&self) -> usize {
-        self.away.get(RunsElsewhere::len)
+        self.elsewhere.get(RunsElsewhere::len)
     }
 }
 
 /// Nothing waits for its deadline any more in an engine that is closed; whoever waits for that may go on.
-pub(super) fn wound_down(winds_down: &mut bool) -> bool {
-    *winds_down = false;
+pub(super) fn drained(is_draining: &mut bool) -> bool {
+    *is_draining = false;
     true
 }

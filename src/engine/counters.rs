@@ -44,7 +44,7 @@ pub(super) struct Counters {
     pub(super) missed_runs: AtomicU64,
     /// When something was last due; no count, but written where they are.
     pub(super) last_due: AtomicU64,
-    /// See [`Engine::release`].
+    /// See [`Engine::release`](super::Engine::release).
     pub(super) is_released: AtomicBool,
 }
 

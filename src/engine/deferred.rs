@@ -1,20 +1,23 @@
 //! References that a thread without a token had to let go of.
+//!
+//! Filled by the timer thread, emptied by the next thread with a token that posts, cancels or closes.
+//! It never drops one itself.
 #![forbid(unsafe_code)]
 
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
-/// References that a thread without a token had to let go of; the next thread with one drops them.
-pub(super) struct Attic<J> {
+/// See the module's page. The flag is there so that an empty list costs a look at a word.
+pub(super) struct DeferredDrops<J> {
     pub(super) jobs: Mutex<Vec<J>>,
     pub(super) filled: AtomicBool,
 }
 
-impl<J> Attic<J> {
+impl<J> DeferredDrops<J> {
     pub(super) fn put(&self, jobs: impl IntoIterator<Item = J>) {
-        let mut attic = lock(&self.jobs);
-        attic.extend(jobs);
+        let mut deferred = lock(&self.jobs);
+        deferred.extend(jobs);
         // Relaxed: a hint, looked at again and again; the jobs are behind the lock.
-        self.filled.store(!attic.is_empty(), Ordering::Relaxed);
+        self.filled.store(!deferred.is_empty(), Ordering::Relaxed);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -22,8 +25,8 @@ impl<J> Attic<J> {
     }
 
     pub(super) fn take(&self) -> Vec<J> {
-        let mut attic = lock(&self.jobs);
+        let mut deferred = lock(&self.jobs);
         self.filled.store(false, Ordering::Relaxed);
-        std::mem::take(&mut attic)
+        std::mem::take(&mut deferred)
     }
 }

@@ -1,13 +1,17 @@
 //! Takes what is due from the timer thread to the queue.
+//!
+//! Owned by the timer, and called on its thread alone, but for what it is asked under the timer's
+//! lock. It has no token, so it drops no job: what is over goes to a worker or is
+//! [deferred](super::deferred).
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::awaited::Awaited;
-use super::close::wound_down;
+use super::close::drained;
 use super::counters::{Counters, note_lost};
-use super::deferred::Attic;
+use super::deferred::DeferredDrops;
 use super::registry::Registry;
 use super::state::{Job, present};
 use crate::clock::{Clock, Moment, Nanos, nanos};
@@ -26,8 +30,8 @@ pub(super) struct DueSink<J: Job> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) series: Arc<Registry>,
     pub(super) counters: Arc<Counters>,
-    pub(super) attic: Arc<Attic<J>>,
-    pub(super) winds_down: Arc<Awaited<bool>>,
+    pub(super) deferred: Arc<DeferredDrops<J>>,
+    pub(super) is_draining: Arc<Awaited<bool>>,
 }
 
 impl<J: Job> Sink<J> for DueSink<J> {
@@ -72,7 +76,7 @@ impl<J: Job> Sink<J> for DueSink<J> {
                     self.pool.release_workers(0);
                 }
             } else {
-                self.attic.put(over);
+                self.deferred.put(over);
             }
         }
     }
@@ -97,21 +101,21 @@ impl<J: Job> Sink<J> for DueSink<J> {
         self.series.past_end(now)
     }
 
-    fn emptied(&self) {
+    fn drained(&self) {
         self.pool.close(true);
-        self.winds_down.set(wound_down);
+        self.is_draining.set(drained);
     }
 
     fn refused(&self, jobs: Vec<J>) {
         // The timer is closed: who closes it cancels a tick that has no need of a worker.
         let is_tick = |job: &J| job.task().is_bare() && job.task().view().phase() == Phase::Pending;
         let (ticks, jobs): (Vec<J>, Vec<J>) = jobs.into_iter().partition(is_tick);
-        self.attic.put(ticks);
-        // Cancelled meanwhile, and counted as tombstones: the queue is where tombstones are dropped. With no
+        self.deferred.put(ticks);
+        // Cancelled meanwhile, and counted as tombstones: the queue is where those are dropped. With no
         // worker left they wait for a thread with a token.
         let left = self.pool.push_due(jobs, Vec::new());
         if !left.is_empty() {
-            self.attic.put(left);
+            self.deferred.put(left);
         }
     }
 }

@@ -1,7 +1,10 @@
-//! The runs that were handed over to somebody else and have not come back.
+//! The runs that were handed over to somebody else, an event loop say, and have not come back.
+//!
+//! Owned by the engine, which waits for them when it is joined. Plain counts, by whom they were handed
+//! to: who joins from an event loop's own thread must not wait for that loop's.
 #![forbid(unsafe_code)]
 
-/// In [`Job::handed_to`]: somebody who gets on whoever waits.
+/// In [`Job::handed_to`](super::Job::handed_to): somebody who gets on whoever waits.
 pub const ANYWHERE: u64 = 0;
 
 /// Runs that were handed over and have not come back, by whom they were handed to.

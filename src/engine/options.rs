@@ -1,4 +1,4 @@
-//! How an engine is to be built, and how it is to be closed.
+//! How an engine is to be built, and what becomes of delayed tasks when it is closed. Plain data.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub enum OnFull {
     /// so its post goes in beyond the bound.
     #[default]
     Block,
-    /// The poster gets [`Error::QueueFull`].
+    /// The poster gets [`Error::QueueFull`](crate::error::Error::QueueFull).
     Raise,
     /// The new task is cancelled.
     DropNewest,

@@ -1,4 +1,15 @@
 //! One run of a task, from its start to what comes of it.
+//!
+//! Called by runners, by whoever waits for a task on a worker, and by whoever ends a run that went on
+//! elsewhere. It never waits, and never decides when a task runs.
+//!
+//! | outcome   | one-shot            | series                                                        |
+//! |-----------|---------------------|---------------------------------------------------------------|
+//! | Value     | Finished            | back on the wheel; after its last run Finished, when stopped Cancelled |
+//! | Failure   | Failed              | the failure is told, and as for Value; after its last run Failed |
+//! | Gone      | Failed              | Failed; when stopped Cancelled, and the failure is told       |
+//! | Cancelled | Cancelled           | Cancelled                                                     |
+//! | Elsewhere | still Running, until [`complete`] brings one of the others | the same               |
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
@@ -9,10 +20,10 @@ use super::counters::note_lost;
 use super::state::{Engine, Job, Outcome, is_tombstone};
 use super::timed::Arrival;
 use crate::pool::Refused;
-use crate::task::{Ending, Phase, Wakes};
+use crate::task::{Phase, Wakes};
 
-/// How deep waits inside callbacks may nest on one stack. Each level takes the frames of a call from
-/// here to the callback and from the callback to the wait, 1 to 3 KiB without the callback's own.
+/// How deep waits inside callbacks may nest on one stack: each level takes the frames from here to the
+/// callback and from the callback to the next wait. Figures: `docs/design/engine.md`.
 const INLINE_DEPTH: u32 = 32;
 
 thread_local! {
@@ -71,13 +82,13 @@ fn run_started<J: Job>(job: J, token: J::Token<'_>, wakes: &mut Wakes) {
         if !task.begin_run(engine.present(task), note) {
             // By the wall clock its end has come.
             let value = job.value_of_no_run(token);
-            return end_after(0, &job, token, Some(Ok(value)), Ending::Finished, wakes);
+            return end_after(0, &job, token, Some(Ok(value)), wakes);
         }
     }
     let handed_to = job.handed_to();
     if let Some(place) = handed_to {
         // Before the call: the run may come back before the call does.
-        job.engine().away.set(|runs| {
+        job.engine().elsewhere.set(|runs| {
             runs.add(place);
             false
         });
@@ -92,7 +103,7 @@ fn run_started<J: Job>(job: J, token: J::Token<'_>, wakes: &mut Wakes) {
     match outcome {
         Outcome::Elsewhere => {} // and with it the task: this reference is no longer needed
         outcome if handed_to.is_some() => complete(job, token, outcome),
-        outcome => settle(job, token, outcome, wakes),
+        outcome => end_run(job, token, outcome, wakes),
     }
 }
 
@@ -100,13 +111,13 @@ fn run_started<J: Job>(job: J, token: J::Token<'_>, wakes: &mut Wakes) {
 pub fn complete<J: Job>(job: J, token: J::Token<'_>, outcome: Outcome<J::Value, J::Failure>) {
     let engine = Arc::clone(job.engine());
     let handed_to = job.handed_to();
-    settle(job, token, outcome, &mut Wakes::default());
+    end_run(job, token, outcome, &mut Wakes::default());
     if let Some(place) = handed_to {
-        engine.away.set(|runs| runs.remove(place));
+        engine.elsewhere.set(|runs| runs.remove(place));
     }
 }
 
-fn settle<J: Job>(
+fn end_run<J: Job>(
     job: J,
     token: J::Token<'_>,
     outcome: Outcome<J::Value, J::Failure>,
@@ -120,7 +131,7 @@ fn settle<J: Job>(
             let is_stopped = is_series && job.task().is_stopped();
             return end(&job, token, Err(failure), is_stopped, wakes);
         }
-        Outcome::Cancelled => return end_as(&job, token, None, Ending::Cancelled, wakes),
+        Outcome::Cancelled => return end_after(1, &job, token, None, wakes),
         Outcome::Elsewhere => unreachable!("a run that goes on has not ended"),
     };
     if is_series {
@@ -146,7 +157,7 @@ fn end_series_run<J: Job>(
             if let Err(failure) = result {
                 handle.run_failed(token, failure);
             }
-            task.notify_run();
+            task.notify();
         }
         // It was stopped, or this was its last run.
         Ok(Some(job)) => end(&job, token, result, task.is_stopped(), wakes),
@@ -168,48 +179,37 @@ pub(super) fn end<J: Job>(
     stopped: bool,
     wakes: &mut Wakes,
 ) {
-    match result {
+    let result = match result {
         // What a stopped series last returned is nobody's; that it failed is still news.
-        Ok(_) if stopped => end_as(job, token, None, Ending::Cancelled, wakes),
         Err(failure) if stopped => {
             job.run_failed(token, failure);
-            end_as(job, token, None, Ending::Cancelled, wakes);
+            None
         }
-        Ok(value) => end_as(job, token, Some(Ok(value)), Ending::Finished, wakes),
-        Err(failure) => end_as(job, token, Some(Err(failure)), Ending::Failed, wakes),
-    }
+        Ok(_) if stopped => None,
+        result => Some(result),
+    };
+    end_after(1, job, token, result, wakes);
 }
 
-fn end_as<J: Job>(
-    job: &J,
-    token: J::Token<'_>,
-    result: Option<Result<J::Value, J::Failure>>,
-    ending: Ending,
-    wakes: &mut Wakes,
-) {
-    end_after(1, job, token, result, ending, wakes);
-}
-
-/// Ends a task whose thread it is to end it, with so many runs more.
+/// Ends a task whose thread it is to end it, with so many runs more. Without a result it is cancelled.
 fn end_after<J: Job>(
     runs: u64,
     job: &J,
     token: J::Token<'_>,
     result: Option<Result<J::Value, J::Failure>>,
-    ending: Ending,
     wakes: &mut Wakes,
 ) {
     let (engine, task) = (job.engine(), job.task());
     let counters = &engine.counters;
-    let counter = match ending {
-        Ending::Finished => &*counters.successful,
-        Ending::Failed => &counters.failed,
-        Ending::Cancelled => &counters.cancelled,
+    let (phase, counter) = match &result {
+        Some(Ok(_)) => (Phase::Finished, &*counters.successful),
+        Some(Err(_)) => (Phase::Failed, &counters.failed),
+        None => (Phase::Cancelled, &counters.cancelled),
     };
     engine.note_over(task);
     job.end(token, result);
     let may_be_last = counters.count_end(counter, 1);
-    task.finish_after(runs, ending, wakes);
+    task.finish_after(runs, phase, wakes);
     if task.is_watched() {
         wakes.now(); // what comes next may take any time
     }

@@ -1,4 +1,7 @@
-//! An engine's parts, the reference that it moves, and what every way to end a task has in common.
+//! An engine's parts, the reference that it moves, and what all ways to end a task have in common.
+//!
+//! The lowest of the engine's files that knows a [`Job`]: the others work on what stands here. The
+//! fields are private to the engine.
 #![forbid(unsafe_code)]
 
 use std::any::Any;
@@ -6,11 +9,11 @@ use std::sync::Arc;
 
 use super::awaited::Awaited;
 use super::counters::{Counters, note_lost};
-use super::deferred::Attic;
+use super::deferred::DeferredDrops;
 use super::elsewhere::RunsElsewhere;
 use super::options::OnFull;
 use super::registry::Registry;
-use crate::clock::{Clock, Moment, Nanos, asked};
+use crate::clock::{Clock, Moment, Nanos, guarded};
 use crate::fork::ForkGeneration;
 use crate::pool::Pool;
 use crate::series::Lost;
@@ -43,7 +46,7 @@ pub trait Job: Sized + Send + 'static {
     /// Calls the callback once, or has it called elsewhere. It may panic.
     fn call(&self, token: Self::Token<'_>) -> Outcome<Self::Value, Self::Failure>;
 
-    /// Whom [`call`](Job::call) will hand the run over to, if to anybody: [`ANYWHERE`], or the number
+    /// Whom [`call`](Job::call) will hand the run over to, if to anybody: [`ANYWHERE`](super::ANYWHERE), or the number
     /// of somebody who may not get on while a certain thread waits, such as an event loop; see
     /// [`Engine::join_runs`]. The answer never changes.
     fn handed_to(&self) -> Option<u64> {
@@ -79,7 +82,7 @@ pub enum Outcome<V, F> {
     Gone(F),
     /// It was cancelled where it ran; that ends the task.
     Cancelled,
-    /// It is going on elsewhere. Whoever runs it there calls [`complete`], once.
+    /// It is going on elsewhere. Whoever runs it there calls [`complete`](super::complete()), once.
     Elsewhere,
 }
 
@@ -91,10 +94,10 @@ pub struct Engine<J: Job> {
     pub(super) on_full: OnFull,
     pub(super) counters: Arc<Counters>,
     pub(super) series: Arc<Registry>,
-    pub(super) attic: Arc<Attic<J>>,
-    pub(super) away: Awaited<RunsElsewhere>,
+    pub(super) deferred: Arc<DeferredDrops<J>>,
+    pub(super) elsewhere: Awaited<RunsElsewhere>,
     /// The engine is closed, but tasks that wait for their deadline are still to run.
-    pub(super) winds_down: Arc<Awaited<bool>>,
+    pub(super) is_draining: Arc<Awaited<bool>>,
     /// What the last look at what series have lost has shown.
     pub(super) shown: Mutex<Lost>,
     pub(super) generation: ForkGeneration,
@@ -116,7 +119,7 @@ impl<J: Job> Engine<J> {
 
     /// The same, for what must not panic: where the clock does, no time has passed.
     pub(super) fn moment_or_origin(&self) -> Moment {
-        asked(|| self.moment()).unwrap_or_default()
+        guarded(|| self.moment()).unwrap_or_default()
     }
 
     /// The present for a run of `task`, which has to go on whatever the clock does: where reading it
@@ -134,15 +137,15 @@ impl<J: Job> Engine<J> {
 
     /// Drops what threads without a token had to leave.
     #[inline]
-    pub fn sweep(&self, token: J::Token<'_>) {
-        if !self.attic.is_empty() {
-            self.sweep_all(token);
+    pub fn drop_deferred(&self, token: J::Token<'_>) {
+        if !self.deferred.is_empty() {
+            self.drop_all_deferred(token);
         }
     }
 
     #[cold]
-    fn sweep_all(&self, token: J::Token<'_>) {
-        for job in self.attic.take() {
+    fn drop_all_deferred(&self, token: J::Token<'_>) {
+        for job in self.deferred.take() {
             // What never found a worker says so in its handle. What was cancelled by somebody else on
             // its way to the queue was counted as a tombstone there, and never came.
             let was_cancelled = job.task().view().phase() == Phase::Cancelled;
@@ -168,7 +171,7 @@ impl<J: Job> Engine<J> {
         if let Some(place) = task.close_series(self.present(task), note)
             && self.series.remove(place, task.follows_wall())
         {
-            self.timer.look();
+            self.timer.recheck();
         }
     }
 
@@ -177,7 +180,7 @@ impl<J: Job> Engine<J> {
         engine.note_over(task);
         job.end(token, None);
         let may_be_last = engine.counters.count_end(counter, 1);
-        task.notify_cancelled();
+        task.notify();
         job.ended(token);
         if may_be_last {
             engine.leave_if_finished(token);
@@ -189,7 +192,7 @@ impl<J: Job> Engine<J> {
         if self.counters.is_finished() {
             self.pool.release_workers(0);
             self.pool.finished();
-            self.timer.look();
+            self.timer.recheck();
         }
     }
 }
@@ -202,9 +205,9 @@ pub(super) fn is_tombstone<J: Job>(job: &J) -> bool {
 
 pub(super) fn present(clock: &dyn Clock, counters: &Counters, task: &Task) -> Moment {
     // Relaxed: a stand-in, in order with nothing.
-    let now = asked(|| clock.now()).unwrap_or_else(|| counters.last_due.load(Ordering::Relaxed));
+    let now = guarded(|| clock.now()).unwrap_or_else(|| counters.last_due.load(Ordering::Relaxed));
     let wall = if task.follows_wall() {
-        asked(|| clock.wall()).unwrap_or_default()
+        guarded(|| clock.wall()).unwrap_or_default()
     } else {
         0
     };

@@ -41,7 +41,7 @@ fn a_clock_that_is_moved_by_hand_never_takes_a_task_on_its_way_for_none() {
             InPool => Ok((2, None)),
         };
         let is_quiet = || !matches!(look(), InPool);
-        if let Ok((_, next)) = settled_at_once(timer, is_quiet) {
+        if let Ok((_, next)) = quiescent_at_once(timer, is_quiet) {
             assert_eq!(next, Some(15), "steps {skip:?}");
         }
     }
@@ -50,12 +50,12 @@ fn a_clock_that_is_moved_by_hand_never_takes_a_task_on_its_way_for_none() {
 /// Another that takes due tasks to the same pool.
 fn sink_of<J: Job>(engine: &Engine<J>) -> DueSink<J> {
     DueSink {
-        winds_down: Arc::new(Awaited::new(false)),
+        is_draining: Arc::new(Awaited::new(false)),
         pool: engine.pool.clone(),
         clock: Arc::clone(&engine.clock),
         counters: Arc::clone(&engine.counters),
         series: Arc::clone(&engine.series),
-        attic: Arc::clone(&engine.attic),
+        deferred: Arc::clone(&engine.deferred),
     }
 }
 
@@ -121,7 +121,7 @@ fn a_task_cancelled_on_its_way_to_a_queue_that_it_never_reaches_is_no_room_there
     let sink = sink_of(&engine);
     engine.pool.refuse_starts(1);
     sink.refused(vec![job]);
-    engine.sweep(());
+    engine.drop_deferred(());
     let said = format!("{engine:?}");
     assert!(
         said.contains("tombstones: 0") && said.contains("queued: 0"),

@@ -20,7 +20,7 @@ fn loom_cancel_against_start_has_one_winner() {
             thread::spawn(move || {
                 let started = task.start();
                 if started {
-                    task.finish(Ending::Finished, &mut Wakes::default());
+                    task.finish(Phase::Finished, &mut Wakes::default());
                 }
                 started
             })
@@ -56,7 +56,7 @@ fn loom_a_finish_never_misses_a_waiter() {
         task.start();
         let worker = {
             let task = Arc::clone(&task);
-            thread::spawn(move || task.finish(Ending::Finished, &mut Wakes::default()))
+            thread::spawn(move || task.finish(Phase::Finished, &mut Wakes::default()))
         };
         let view = task
             .wait(Goal::Over, None, Duration::ZERO, &mut || false)
@@ -74,7 +74,7 @@ fn loom_a_cancel_never_misses_a_waiter() {
             let task = Arc::clone(&task);
             thread::spawn(move || {
                 assert_eq!(task.stop(true), Cancel::Now);
-                task.notify_cancelled();
+                task.notify();
             })
         };
         let view = task
@@ -97,10 +97,10 @@ fn loom_stop_against_tick_ends_the_series_exactly_once() {
                 // The end of a run, as the engine has it.
                 if task.end_run(Moment::at(1_000_000), false, |_| ()).is_some() && task.wait_again()
                 {
-                    task.notify_run();
+                    task.notify();
                     false
                 } else {
-                    task.finish(Ending::Cancelled, &mut Wakes::default());
+                    task.finish(Phase::Cancelled, &mut Wakes::default());
                     true
                 }
             })
@@ -108,7 +108,7 @@ fn loom_stop_against_tick_ends_the_series_exactly_once() {
         let found = task.stop(false);
         let ended_by_worker = worker.join().unwrap();
         if found == Cancel::Now {
-            task.notify_cancelled();
+            task.notify();
         }
         assert_eq!(ended_by_worker, found == Cancel::AfterRun, "{found:?}");
         assert_eq!(task.view().phase(), Phase::Cancelled);
@@ -129,7 +129,7 @@ fn loom_a_bare_tick_against_cancel_and_wait() {
             thread::spawn(move || {
                 let now = task.stop(true) == Cancel::Now;
                 if now {
-                    task.notify_cancelled();
+                    task.notify();
                 }
                 now
             })

@@ -25,7 +25,7 @@ fn a_one_shot_runs_once() {
     assert!(!task.start());
     assert_eq!(task.view().phase(), Phase::Running);
     assert_eq!(task.end_run(Moment::at(0), false, |_| ()), None);
-    task.finish(Ending::Finished, &mut Wakes::default());
+    task.finish(Phase::Finished, &mut Wakes::default());
     assert_eq!(
         (task.view().phase(), task.view().runs()),
         (Phase::Finished, 1)
@@ -53,7 +53,7 @@ fn a_running_one_shot_is_only_asked() {
     assert!(!task.view().cancel_requested());
     assert_eq!(task.stop(true), Cancel::Running);
     assert!(task.view().cancel_requested());
-    task.finish(Ending::Finished, &mut Wakes::default());
+    task.finish(Phase::Finished, &mut Wakes::default());
     assert_eq!(task.view().phase(), Phase::Finished);
 }
 
@@ -72,7 +72,7 @@ fn a_series_waits_again_until_it_is_stopped() {
     assert_eq!(task.stop(false), Cancel::AfterRun);
     assert_eq!(task.end_run(Moment::at(4_000_000), false, |_| ()), None);
     assert!(!task.wait_again());
-    task.finish(Ending::Cancelled, &mut Wakes::default());
+    task.finish(Phase::Cancelled, &mut Wakes::default());
     assert_eq!(
         (task.view().phase(), task.view().runs()),
         (Phase::Cancelled, 4)
@@ -99,7 +99,7 @@ fn a_wait_ends_with_its_goal_its_deadline_or_a_signal() {
         for _ in 0..2 {
             task.start();
             task.wait_again();
-            task.notify_run();
+            task.notify();
         }
         assert_eq!(waiter.join().unwrap().runs(), 2);
         let waiter = scope.spawn(|| {
@@ -107,7 +107,7 @@ fn a_wait_ends_with_its_goal_its_deadline_or_a_signal() {
                 .unwrap()
         });
         assert_eq!(task.stop(true), Cancel::Now);
-        task.notify_cancelled();
+        task.notify();
         assert_eq!(waiter.join().unwrap().phase(), Phase::Cancelled);
     });
 }
@@ -150,9 +150,9 @@ fn a_timed_out_waiter_leaves_nothing_behind() {
         );
     }
     assert_eq!(
-        lock(&task.more)
+        lock(&task.extras)
             .as_ref()
-            .map_or(0, |more| more.waiters.len()),
+            .map_or(0, |extras| extras.waiters.len()),
         0
     );
 }

@@ -1,4 +1,7 @@
 //! Who waits for a task, for what, and who is to be woken.
+//!
+//! The list is owned by the task, behind its lock, and those whose wait is over by whoever ended it. A
+//! list never wakes anybody itself: that is done with no lock held, by [`Wakes`].
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -29,14 +32,52 @@ impl Goal {
     }
 }
 
+/// Who waits for one task.
+#[derive(Default)]
+pub(super) struct Waiters(Vec<(Goal, Arc<dyn Wake>)>);
+
+impl Waiters {
+    pub(super) fn push(&mut self, goal: Goal, waiter: Arc<dyn Wake>) {
+        self.0.push((goal, waiter));
+    }
+
+    /// Takes the last one off again.
+    pub(super) fn pop(&mut self) {
+        self.0.pop();
+    }
+
+    pub(super) fn remove(&mut self, waiter: &Arc<dyn Wake>) {
+        self.0.retain(|(_, other)| !Arc::ptr_eq(other, waiter));
+    }
+
+    /// Moves those to `wakes` whose goal is met.
+    pub(super) fn take_met(&mut self, view: View, wakes: &mut Wakes) {
+        self.0.retain(|(goal, waiter)| {
+            let is_met = goal.is_met_by(view);
+            if is_met {
+                wakes.0.push(Arc::clone(waiter));
+            }
+            !is_met
+        });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// Those whose wait is over and who have not been woken: dropping it wakes them.
 ///
-/// Waking a thread takes its waker some 4 µs, and where the waker holds an interpreter's lock, all
-/// that the other can do is wait for it. So who runs a task may keep this until it lets go, but not
-/// into another run, which may take any time.
+/// A wake-up is a system call, and where the waker holds an interpreter's lock, all that the other can
+/// do is wait for it. So who runs a task may keep this until it lets go, but not into another run,
+/// which may take any time. Figures: `docs/design/task.md`.
 #[derive(Default)]
 #[must_use = "dropping it wakes those who wait"]
-pub struct Wakes(pub(super) Vec<Arc<dyn Wake>>);
+pub struct Wakes(Vec<Arc<dyn Wake>>);
 
 impl Wakes {
     /// Wakes everyone now.

@@ -1,14 +1,12 @@
-//! The word that a task's state is, and what can be read in it.
+//! The word that is a task's whole state: its phase, its flags, and the runs that have ended.
+//!
+//! Plain numbers; who may change which, and when, is in [`super::Task`].
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
-pub(super) const PHASE: u64 = 0b111;
-pub(super) const PENDING: u64 = 0;
-pub(super) const RUNNING: u64 = 1;
-pub(super) const FINISHED: u64 = 2;
-pub(super) const FAILED: u64 = 3;
-pub(super) const CANCELLED: u64 = 4;
+/// The bits that are a [`Phase`].
+const PHASE: u64 = 0b111;
 /// No further run.
 pub(super) const STOP: u64 = 1 << 3;
 /// The current run is asked to give up.
@@ -28,30 +26,30 @@ pub(super) const WALL: u64 = 1 << 10;
 /// One run in the upper bits, which hold the number of runs that have ended.
 pub(super) const ONE_RUN: u64 = 1 << 16;
 
-/// Where a task stands; see the [state table](self#state-table).
+/// Where a task stands; see the [state table](super#state-table). The numbers are those in the word,
+/// and the last three are the ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// It waits for its deadline, or for a worker.
-    Pending,
+    Pending = 0,
     /// A worker calls its callback.
-    Running,
+    Running = 1,
     /// It is over; its last run returned.
-    Finished,
+    Finished = 2,
     /// It is over; its last run failed.
-    Failed,
+    Failed = 3,
     /// It is over, cancelled or stopped.
-    Cancelled,
+    Cancelled = 4,
 }
 
-/// How a task ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Its last run returned.
-    Finished,
-    /// Its last run failed.
-    Failed,
-    /// It was cancelled before it ran, or its series was stopped.
-    Cancelled,
+/// The word in another phase.
+pub(super) const fn in_phase(word: u64, phase: Phase) -> u64 {
+    word & !PHASE | phase as u64
+}
+
+/// Whether the word is in that phase.
+pub(super) const fn is_in(word: u64, phase: Phase) -> bool {
+    word & PHASE == phase as u64
 }
 
 /// One reading of a task's state.
@@ -62,11 +60,11 @@ impl View {
     /// Where the task stands.
     pub fn phase(self) -> Phase {
         match self.0 & PHASE {
-            PENDING => Phase::Pending,
-            RUNNING => Phase::Running,
-            FINISHED => Phase::Finished,
-            FAILED => Phase::Failed,
-            CANCELLED => Phase::Cancelled,
+            0 => Phase::Pending,
+            1 => Phase::Running,
+            2 => Phase::Finished,
+            3 => Phase::Failed,
+            4 => Phase::Cancelled,
             other => unreachable!("a task's phase is {other}, word {:#x}", self.0),
         }
     }
@@ -74,12 +72,12 @@ impl View {
     /// The same, but cancelled: what a task is to a process that cannot run it.
     #[must_use]
     pub fn as_cancelled(self) -> Self {
-        Self(self.0 & !PHASE | CANCELLED)
+        Self(in_phase(self.0, Phase::Cancelled))
     }
 
     /// Whether it will not run again.
     pub fn is_over(self) -> bool {
-        self.0 & PHASE >= FINISHED
+        self.0 & PHASE >= Phase::Finished as u64
     }
 
     /// The runs that have ended.

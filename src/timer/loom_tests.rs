@@ -181,7 +181,7 @@ fn loom_the_thread_leaves_by_itself_when_nothing_is_expected_any_more() {
         insert(&timer, 10, 1);
         came.wait_for(1);
         came.expected.fetch_sub(1, Ordering::Relaxed);
-        timer.look();
+        timer.recheck();
         timer.shared.parker.expire(); // the next time that it sleeps for so long
     }); // and a thread that is still there is one too many
 }
@@ -197,7 +197,7 @@ fn loom_the_last_series_ends_while_the_next_one_is_posted() {
             let (timer, came) = (timer.clone(), Arc::clone(&came));
             thread::spawn(move || {
                 came.expected.fetch_sub(1, Ordering::Relaxed);
-                timer.look();
+                timer.recheck();
                 timer.shared.parker.expire();
             })
         };

@@ -1,4 +1,10 @@
-//! What a timer and its thread share.
+//! What a timer and its thread share: the wheel and its lock.
+//!
+//! | life     | inserts  | on the wheel           | left for                                      |
+//! |----------|----------|------------------------|-----------------------------------------------|
+//! | Open     | accepted | anything               | Draining by `refuse`, Closed by `close`       |
+//! | Draining | refused  | what outlasts a refusal | Closed, by the thread when the wheel is empty, or by `close` |
+//! | Closed   | refused  | nothing                |                                               |
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -20,7 +26,7 @@ pub(super) struct Shared<T> {
     /// Threads that found the lock taken and wait for it.
     pub(super) waiting: AtomicU64,
     /// The thread has handed over what it had taken off the wheel.
-    pub(super) rested: Condvar,
+    pub(super) handed_over: Condvar,
     pub(super) parker: Arc<Parker>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) sink: Box<dyn Sink<T>>,
@@ -34,7 +40,7 @@ pub(super) enum Life {
     /// Both.
     Open,
     /// None is inserted any more; when the wheel is empty, the sink is told.
-    Emptying,
+    Draining,
     /// Neither; the thread leaves.
     Closed,
 }

@@ -1,4 +1,4 @@
-//! What the timer thread calls.
+//! Where the timer thread takes what is due, and what else it asks of whoever owns the timer.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -47,5 +47,5 @@ pub trait Sink<T>: Send + Sync + 'static {
 
     /// The last item has left a wheel that [`refuse`](super::Timer::refuse) had left some on. Called once
     /// for each such call, on the timer thread, with no lock held.
-    fn emptied(&self) {}
+    fn drained(&self) {}
 }

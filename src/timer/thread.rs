@@ -1,29 +1,29 @@
 //! The life of the timer thread.
+//!
+//! A loop: read the clock, advance the wheel, hand over what is due, or else sleep. How it sleeps and
+//! when it leaves is on [`crate::timer`]'s page. It holds the lock for no call but that of an item.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
 use super::item::Item;
 use super::shared::{ASLEEP, AT_WORK, Life, Shared};
-use super::wall::{LOOK, Wall};
-use crate::clock::{Nanos, asked};
+use super::wall::{WALL_POLL, Wall};
+use crate::clock::{Nanos, guarded};
 use crate::sync::{Ordering, Parked, lock, thread};
 use crate::wheel::Key;
 
-/// The most entries touched while the lock is held. 256 take 2 µs, and 8 µs at p99.9, which is what
-/// an insert may have to wait. With 64, 128, 256 and 512 a million due at once drain equally fast,
-/// and a post beside them takes equally long, 10 to 50 µs at p99.9: what is left is waking up.
+/// The most entries that the thread touches in one hold of the lock, which an insert may have to wait
+/// for. Smaller batches gain nothing; figures: `docs/design/timer.md`.
 const BATCH: usize = 256;
 
 /// How long the timer thread leaves the lock to those who wait for it: what a wake-up takes, but for
-/// a few. Measured on two processors busy with other things, with a million due at once: without
-/// it, a post lost the lock up to 529 times in a row, and took 0.01 to 16 ms at p99.9; with it 2 to
-/// 47 µs in six runs of seven. Spinning instead of yielding left 0.05 to 10 ms: the one who waits
-/// may need this very processor.
-const COURTESY: Duration = Duration::from_micros(50);
+/// a few. It yields the processor and does not spin, for the one who waits may need this very one.
+/// Figures: `docs/design/timer.md`.
+const YIELD_LIMIT: Duration = Duration::from_micros(50);
 
 /// A clock that panicked is asked again after this.
-const ASK_AGAIN: Duration = Duration::from_millis(10);
+const CLOCK_RETRY: Duration = Duration::from_millis(10);
 
 impl<T: Item> Shared<T> {
     /// The life of the timer thread.
@@ -34,9 +34,9 @@ impl<T: Item> Shared<T> {
         let mut latest = 0;
         let mut wall = Wall::default();
         loop {
-            self.give_way();
+            self.yield_to_waiters();
             // Read after waking: no item is ever early. And before the lock: a clock is a user's code.
-            let read = asked(|| self.clock.now());
+            let read = guarded(|| self.clock.now());
             let now = read.unwrap_or(latest);
             latest = now;
             let follows_wall = self.sink.follows_wall();
@@ -65,12 +65,12 @@ impl<T: Item> Shared<T> {
                 continue;
             }
             if more {
-                continue; // a cascade took the whole batch: let others at the lock
+                continue; // a cascade took the whole batch: let others have the lock
             }
-            if state.life == Life::Emptying && state.wheel.is_empty() {
+            if state.life == Life::Draining && state.wheel.is_empty() {
                 state.life = Life::Closed;
                 drop(state);
-                self.sink.emptied();
+                self.sink.drained();
                 continue;
             }
             // ASLEEP
@@ -79,15 +79,15 @@ impl<T: Item> Shared<T> {
             let expects = self.sink.expects();
             drop(state);
             let wake_at = match next {
-                Some(deadline) => asked(|| self.clock.instant_of(deadline))
+                Some(deadline) => guarded(|| self.clock.instant_of(deadline))
                     .filter(|_| read.is_some())
-                    .unwrap_or_else(|| Instant::now().checked_add(ASK_AGAIN)),
+                    .unwrap_or_else(|| Instant::now().checked_add(CLOCK_RETRY)),
                 None if expects => None,
                 None if self.sink.is_finished() => Some(Instant::now()),
                 None => Instant::now().checked_add(self.idle_timeout),
             };
             let wake_at = if follows_wall && !wall.is_watched(&*self.clock, &self.parker) {
-                let look = Instant::now().checked_add(LOOK);
+                let look = Instant::now().checked_add(WALL_POLL);
                 wake_at.into_iter().chain(look).min()
             } else {
                 wake_at
@@ -108,12 +108,12 @@ impl<T: Item> Shared<T> {
 
     /// Called by the timer thread between two holds: lets those in who wait for the lock. A
     /// courtesy: nothing depends on it, so a model need not know of it.
-    fn give_way(&self) {
+    fn yield_to_waiters(&self) {
         if cfg!(loom) || self.waiting.load(Ordering::Relaxed) == 0 {
             return;
         }
         let start = Instant::now();
-        while self.waiting.load(Ordering::Relaxed) > 0 && start.elapsed() < COURTESY {
+        while self.waiting.load(Ordering::Relaxed) > 0 && start.elapsed() < YIELD_LIMIT {
             thread::yield_now();
         }
     }
@@ -127,7 +127,7 @@ impl<T: Item> Shared<T> {
                 state.wheel.reschedule(key, now);
             }
             drop(state);
-            self.give_way();
+            self.yield_to_waiters();
         }
     }
 
@@ -148,7 +148,7 @@ impl<T: Item> Shared<T> {
         }
         state.in_flight = false;
         drop(state);
-        self.rested.notify_all();
+        self.handed_over.notify_all();
     }
 }
 

@@ -57,7 +57,7 @@ impl TaskBase {
             this.engine
                 .wait(&this.task, goal, deadline, &mut interrupted(&mut raised))
         });
-        this.engine.sweep(py);
+        this.engine.drop_deferred(py);
         match raised {
             Some(error) => Err(error),
             None => waited.map_err(exception),
