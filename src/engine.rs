@@ -23,7 +23,7 @@
 //! # Waits inside a callback
 //!
 //! A worker that waits, for as long as it takes, for a task which no one has started runs it itself
-//! ([`Engine::run_inline`]), [`INLINE_DEPTH`](run::INLINE_DEPTH) deep at most. For anything else, and for every wait with
+//! ([`Engine::run_inline`]), `INLINE_DEPTH` deep at most. For anything else, and for every wait with
 //! a timeout, which must not last as long as somebody else's callback, the pool lends another worker
 //! for as long as the wait lasts; where the system has no thread to give, it is asked again meanwhile.
 //! So waits do not use up a pool, whatever its size. Tasks that wait for one another in a circle wait

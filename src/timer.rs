@@ -31,16 +31,16 @@
 //! # The wall clock
 //!
 //! While there are items that [follow](Sink::follows_wall) it, the thread has itself woken when the
-//! wall clock is set, or looks every [`WALL_POLL`](wall::WALL_POLL) where that cannot be had. Whenever it is up, it compares
-//! the distance of the two clocks with what it was, and if that has changed, makes those items due
-//! that the sink [names](Sink::wall_was_set).
+//! wall clock is set, or looks every `WALL_POLL` where that cannot be had. Whenever it is up, it
+//! compares the distance of the two clocks with what it was, and if that has changed, makes those items
+//! due that the sink [names](Sink::wall_was_set).
 //!
 //! # Bounded steps
 //!
-//! The thread touches at most [`BATCH`](thread::BATCH) entries in one hold of the lock, however many are due at once,
-//! and calls the sink between two holds. That alone would not do: a mutex is not fair, and a thread that takes
-//! it again at once keeps out those who have to be woken first. So who finds the lock taken says so
-//! in `waiting`, and the timer thread gives way: an insert waits for one batch, not for many.
+//! The thread touches at most `BATCH` entries in one hold of the lock, however many are due at once,
+//! and calls the sink between two holds. That alone would not do: a mutex is not fair, and a thread
+//! that takes it again at once keeps out those who have to be woken first. So who finds the lock taken
+//! says so in `waiting`, and the timer thread gives way: an insert waits for one batch, not for many.
 //!
 //! Three holds are longer: the start of the thread, which an insert asks for; and [`close`](Timer::close)
 //! and [`refuse`](Timer::refuse), which take everything off the wheel, in time that grows with it, and
