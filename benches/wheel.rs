@@ -1,4 +1,4 @@
-//! The timing wheel beside the two containers of `std` that could do its job.
+//! The timing wheel by itself; `make bench` has it beside its peers, and posts beside a burst.
 //!
 //! `cargo bench --bench wheel`. Times are for one operation, except where the name says 1M: there
 //! nanoseconds for each item are milliseconds for the whole. Every workload checks its own result:
@@ -9,14 +9,9 @@
 )]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::hint::black_box;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use asynctask::Scheduler;
 use asynctask::wheel::{Due, Key, Tiers, Wheel};
 use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group};
 
@@ -30,37 +25,12 @@ const BUDGET: usize = 256;
 type Item = &'static str;
 const ITEM: Item = "item";
 
-/// What can be asked of all three.
-trait Timers {
-    type Key: Copy;
-    const NAME: &'static str;
-    const CANCELS: bool;
-    fn new() -> Self;
-    fn insert(&mut self, deadline: u64) -> Self::Key;
-    fn cancel(&mut self, key: Self::Key) -> bool;
-    /// Takes out what is due at `now`: how many.
-    fn expire(&mut self, now: u64) -> usize;
-}
-
-struct TimingWheel {
+struct Timers {
     wheel: Wheel<&'static Item>,
     out: Vec<Due<&'static Item>>,
 }
 
-impl TimingWheel {
-    fn step(&mut self, now: u64) -> (usize, bool) {
-        self.out.clear();
-        let more = self.wheel.advance(now, BUDGET, &mut self.out);
-        assert!(self.out.iter().all(|due| due.deadline <= now), "early");
-        (self.out.len(), more)
-    }
-}
-
-impl Timers for TimingWheel {
-    type Key = Key;
-    const NAME: &'static str = "wheel";
-    const CANCELS: bool = true;
-
+impl Timers {
     fn new() -> Self {
         Self {
             wheel: Wheel::new(&Tiers::default(), 0),
@@ -76,6 +46,15 @@ impl Timers for TimingWheel {
         self.wheel.remove(key).is_some()
     }
 
+    /// One call of `advance`: how many were due, and whether there are more.
+    fn step(&mut self, now: u64) -> (usize, bool) {
+        self.out.clear();
+        let more = self.wheel.advance(now, BUDGET, &mut self.out);
+        assert!(self.out.iter().all(|due| due.deadline <= now), "early");
+        (self.out.len(), more)
+    }
+
+    /// Takes out what is due at `now`: how many.
     fn expire(&mut self, now: u64) -> usize {
         let mut count = 0;
         loop {
@@ -85,78 +64,6 @@ impl Timers for TimingWheel {
                 return count;
             }
         }
-    }
-}
-
-#[derive(Default)]
-struct Tree {
-    map: BTreeMap<(u64, u64), &'static Item>,
-    next: u64,
-}
-
-impl Timers for Tree {
-    type Key = (u64, u64);
-    const NAME: &'static str = "BTreeMap";
-    const CANCELS: bool = true;
-
-    fn new() -> Self {
-        Self::default()
-    }
-
-    fn insert(&mut self, deadline: u64) -> (u64, u64) {
-        self.next += 1;
-        self.map.insert((deadline, self.next), &ITEM);
-        (deadline, self.next)
-    }
-
-    fn cancel(&mut self, key: (u64, u64)) -> bool {
-        self.map.remove(&key).is_some()
-    }
-
-    fn expire(&mut self, now: u64) -> usize {
-        let mut count = 0;
-        while let Some(first) = self.map.first_entry() {
-            if first.key().0 > now {
-                break;
-            }
-            black_box(first.remove());
-            count += 1;
-        }
-        count
-    }
-}
-
-#[derive(Default)]
-struct Heap {
-    heap: BinaryHeap<Reverse<(u64, u64, &'static Item)>>,
-    next: u64,
-}
-
-impl Timers for Heap {
-    type Key = ();
-    const NAME: &'static str = "BinaryHeap";
-    const CANCELS: bool = false;
-
-    fn new() -> Self {
-        Self::default()
-    }
-
-    fn insert(&mut self, deadline: u64) {
-        self.next += 1;
-        self.heap.push(Reverse((deadline, self.next, &ITEM)));
-    }
-
-    fn cancel(&mut self, (): ()) -> bool {
-        unreachable!("a heap cannot cancel")
-    }
-
-    fn expire(&mut self, now: u64) -> usize {
-        let mut count = 0;
-        while self.heap.peek().is_some_and(|first| first.0.0 <= now) {
-            black_box(self.heap.pop());
-            count += 1;
-        }
-        count
     }
 }
 
@@ -184,8 +91,8 @@ impl Random {
 }
 
 /// `pending` timers due within a minute, and their keys.
-fn filled<T: Timers>(pending: usize, random: &mut Random) -> (T, Vec<T::Key>) {
-    let mut timers = T::new();
+fn filled(pending: usize, random: &mut Random) -> (Timers, Vec<Key>) {
+    let mut timers = Timers::new();
     let keys = (0..pending)
         .map(|_| timers.insert(random.deadline()))
         .collect();
@@ -218,13 +125,12 @@ fn in_chunks(
     total
 }
 
-fn insert<T: Timers>(criterion: &mut Criterion) {
+fn insert(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("insert");
     for pending in [1_000, 100_000, MILLION] {
-        let id = BenchmarkId::new(T::NAME, pending);
-        group.bench_function(id, |bencher| {
+        group.bench_function(BenchmarkId::from_parameter(pending), |bencher| {
             let mut random = Random(0x9E37_79B9_7F4A_7C15);
-            let (timers, _) = filled::<T>(pending, &mut random);
+            let (timers, _) = filled(pending, &mut random);
             let timers = std::cell::RefCell::new(timers);
             let keys = std::cell::RefCell::new(Vec::with_capacity(pending));
             let deadlines: Vec<u64> = (0..chunk_of(pending)).map(|_| random.deadline()).collect();
@@ -236,11 +142,7 @@ fn insert<T: Timers>(criterion: &mut Criterion) {
                 let undo = |chunk| {
                     let (mut timers, mut keys) = (timers.borrow_mut(), keys.borrow_mut());
                     assert_eq!(keys.len(), chunk);
-                    if T::CANCELS {
-                        assert!(keys.drain(..).all(|key| timers.cancel(key)));
-                    } else if keys.drain(..).count() > 0 && random.below(50) == 0 {
-                        *timers = filled(pending, &mut random).0;
-                    }
+                    assert!(keys.drain(..).all(|key| timers.cancel(key)));
                 };
                 in_chunks(iterations, pending, add, undo)
             });
@@ -250,27 +152,27 @@ fn insert<T: Timers>(criterion: &mut Criterion) {
 }
 
 /// The keys in the order of insertion, or in any order.
-fn ordered<T: Timers>(pending: usize, order: &str, random: &mut Random) -> (T, Vec<T::Key>) {
-    let (timers, mut keys) = filled::<T>(pending, random);
+fn ordered(pending: usize, order: &str, random: &mut Random) -> (Timers, Vec<Key>) {
+    let (timers, mut keys) = filled(pending, random);
     if order == "random" {
         random.shuffle(&mut keys);
     }
     (timers, keys)
 }
 
-fn cancel<T: Timers>(criterion: &mut Criterion) {
+fn cancel(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("cancel");
     group.sampling_mode(SamplingMode::Flat);
     for order in ["fifo", "random"] {
         for pending in [1_000, 100_000, MILLION] {
-            let id = BenchmarkId::new(format!("{order}/{}", T::NAME), pending);
+            let id = BenchmarkId::new(order, pending);
             group.bench_function(id, |bencher| {
                 let mut random = Random(0x9E37_79B9_7F4A_7C15);
                 bencher.iter_custom(|iterations| {
                     let mut total = Duration::ZERO;
                     let mut left = usize::try_from(iterations).expect("a count");
                     while left > 0 {
-                        let (mut timers, keys) = ordered::<T>(pending, order, &mut random);
+                        let (mut timers, keys) = ordered(pending, order, &mut random);
                         let chunk = left.min(pending);
                         let start = Instant::now();
                         let gone = keys[..chunk]
@@ -290,12 +192,12 @@ fn cancel<T: Timers>(criterion: &mut Criterion) {
 }
 
 /// An insert and a cancel, over a million.
-fn churn<T: Timers>(criterion: &mut Criterion) {
+fn churn(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("churn over 1M");
     for order in ["fifo", "random"] {
-        group.bench_function(BenchmarkId::new(order, T::NAME), |bencher| {
+        group.bench_function(order, |bencher| {
             let mut random = Random(0x9E37_79B9_7F4A_7C15);
-            let (mut timers, mut keys) = ordered::<T>(MILLION, order, &mut random);
+            let (mut timers, mut keys) = ordered(MILLION, order, &mut random);
             let deadlines: Vec<u64> = (0..MILLION).map(|_| random.deadline()).collect();
             let mut at = 0;
             bencher.iter_custom(|iterations| {
@@ -312,7 +214,7 @@ fn churn<T: Timers>(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn expire<T: Timers>(criterion: &mut Criterion) {
+fn expire(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("expire 1M");
     group.sampling_mode(SamplingMode::Flat);
     // Spread over a minute, time moving by the millisecond; and all in one tick.
@@ -320,12 +222,12 @@ fn expire<T: Timers>(criterion: &mut Criterion) {
         ("spread", 60 * SECOND, MILLISECOND),
         ("one tick", 5 * MILLISECOND, SECOND),
     ] {
-        group.bench_function(BenchmarkId::new(name, T::NAME), |bencher| {
+        group.bench_function(name, |bencher| {
             let mut random = Random(0x9E37_79B9_7F4A_7C15);
             bencher.iter_custom(|iterations| {
                 let mut total = Duration::ZERO;
                 for _ in 0..iterations {
-                    let mut timers = T::new();
+                    let mut timers = Timers::new();
                     for _ in 0..MILLION {
                         timers.insert(10 * SECOND + random.below(spread));
                     }
@@ -351,7 +253,7 @@ fn expire<T: Timers>(criterion: &mut Criterion) {
 fn report_longest_advance() {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     for (name, spread) in [("tick", 5 * MILLISECOND), ("nanosecond", 1)] {
-        let mut timers = TimingWheel::new();
+        let mut timers = Timers::new();
         for _ in 0..MILLION {
             timers.insert(10 * SECOND + random.below(spread));
         }
@@ -372,59 +274,6 @@ fn report_longest_advance() {
         println!(
             "advance by {BUDGET}, 1M in one {name}: p50 {half:?}, p99.9 {p999:?}, longest {:?}",
             calls[calls.len() - 1]
-        );
-    }
-}
-
-/// How long a post takes on the poster's side, while a million tasks come due in one tick and while
-/// nothing does: the difference is the timer's, the rest the machine's.
-fn report_stall_of_a_post() {
-    for due in [MILLION, 0] {
-        let scheduler = Scheduler::new();
-        let ran = Arc::new(AtomicUsize::new(0));
-        let begin = Instant::now();
-        let delay = Duration::from_secs(2);
-        for _ in 0..due {
-            let ran = Arc::clone(&ran);
-            let rest = delay.saturating_sub(begin.elapsed());
-            let count = move || {
-                ran.fetch_add(1, Relaxed);
-            };
-            scheduler.post_after(rest, count).expect("it is open");
-        }
-        assert!(begin.elapsed() < delay, "a million came too late");
-        while due > 0 && ran.load(Relaxed) == 0 {
-            std::hint::spin_loop();
-        }
-        let mut posts: Vec<Duration> = Vec::with_capacity(1 << 16);
-        while posts.len() < posts.capacity() {
-            let start = Instant::now();
-            let post = scheduler.post_after(Duration::from_secs(3_600), || ());
-            posts.push(start.elapsed());
-            drop(post.expect("it is open"));
-            while start.elapsed() < Duration::from_micros(10) {
-                std::hint::spin_loop();
-            }
-            // Until the million have left the wheel.
-            let over = if due == 0 {
-                posts.len() == 20_000
-            } else {
-                posts.len().is_multiple_of(64) && scheduler.stats().pending_timers == posts.len()
-            };
-            if over {
-                break;
-            }
-        }
-        scheduler.shutdown_now();
-        posts.sort_unstable();
-        let at = |per_mille: usize| posts[(posts.len() - 1) * per_mille / 1_000];
-        println!(
-            "a post while {due} come due: p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?} of {}",
-            at(500),
-            at(990),
-            at(999),
-            at(1_000),
-            posts.len()
         );
     }
 }
@@ -509,7 +358,6 @@ fn report_memory() {
 fn reports(_: &mut Criterion) {
     report_memory();
     report_longest_advance();
-    report_stall_of_a_post();
 }
 
 criterion_group! {
@@ -518,11 +366,7 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1));
-    targets = reports,
-        insert::<TimingWheel>, insert::<Tree>, insert::<Heap>,
-        cancel::<TimingWheel>, cancel::<Tree>,
-        churn::<TimingWheel>, churn::<Tree>,
-        expire::<TimingWheel>, expire::<Tree>, expire::<Heap>
+    targets = reports, insert, cancel, churn, expire
 }
 
 fn main() {

@@ -10,10 +10,19 @@ import sched
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+from benchmarks.harness import Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from benchmarks.harness import Sample
+
+Enter: TypeAlias = "Callable[[float, Callable[[], object]], object]"
+"""Posts a timer: in how many seconds, and what is called then; from any thread."""
 
 APSCHEDULER = "apscheduler"
 GEVENT = "gevent"
@@ -54,6 +63,14 @@ def loop_thread(peer: str) -> Iterator[asyncio.AbstractEventLoop]:
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
+
+
+def loops(title: str, run: Callable[[str], Sample]) -> list[Case]:
+    """Let both loops take part; *title* has a place for their names."""
+    return [
+        Case(title.format("asyncio"), partial(run, "asyncio")),
+        Case(title.format("uvloop"), partial(run, UVLOOP), needs=UVLOOP),
+    ]
 
 
 def new_scheduler() -> Any:
@@ -124,3 +141,28 @@ class SchedThread:
         self._is_over = True
         self._news.set()
         self._thread.join()
+
+
+@contextmanager
+def sched_timers() -> Iterator[Enter]:
+    """`sched`, in a thread of its own."""
+    with SchedThread() as scheduler:
+        yield scheduler.enter
+
+
+@contextmanager
+def thread_timers() -> Iterator[Enter]:
+    """`threading.Timer`, a thread for each."""
+    yield lambda delay, callback: threading.Timer(delay, callback).start()
+
+
+@contextmanager
+def job_timers() -> Iterator[Enter]:
+    """`add_job` with a date, which is of the wall clock: rounded up, so that it is not early."""
+    with scheduler() as made:
+
+        def enter(delay: float, callback: Callable[[], object]) -> None:
+            date = datetime.fromtimestamp(time.time() + delay + 1e-6, UTC)
+            made.add_job(callback, "date", run_date=date)
+
+        yield enter

@@ -217,12 +217,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
             metrics(None),
             [
                 Case("post_task", lambda: run(run_too), ours=True),
-                Case("asyncio call_soon_threadsafe", lambda: event_loop("asyncio", run_too)),
-                Case(
-                    "uvloop call_soon_threadsafe",
-                    lambda: event_loop(peers.UVLOOP, run_too),
-                    needs=peers.UVLOOP,
-                ),
+                *peers.loops("{} call_soon_threadsafe", lambda peer: event_loop(peer, run_too)),
             ],
             rounds,
             note="callbacks and posts want the GIL: a post may wait for the interpreter's 5 ms; at "

@@ -14,7 +14,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime, timedelta
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -139,35 +138,14 @@ def loop_with_timers(peer: str) -> Iterator[None]:
 
 
 @contextmanager
-def sched_with_timers() -> Iterator[None]:
-    """`sched`, in a thread of its own."""
+def timers_of(
+    make: Callable[[], AbstractContextManager[peers.Enter]], *, has_far: bool = False
+) -> Iterator[None]:
+    """Post from this thread; the far ones too, unless each takes a thread or 50 us to post."""
     ticks = Ticks()
-    with peers.SchedThread() as scheduler:
-        for delay in [*ticks.far, *ticks.delays]:
-            scheduler.enter(delay, ticks.tick)
-        yield
-        ticks.wait()
-
-
-@contextmanager
-def thread_timers() -> Iterator[None]:
-    """`threading.Timer`; none but those that fire, for each is a thread."""
-    ticks = Ticks()
-    for delay in ticks.delays:
-        threading.Timer(delay, ticks.tick).start()
-    yield
-    ticks.wait()
-
-
-@contextmanager
-def scheduler_with_jobs() -> Iterator[None]:
-    """`add_job`; none but those that fire, for each takes 50 us to post."""
-    ticks = Ticks()
-    with peers.scheduler() as scheduler:
-        now = datetime.now(UTC)
-        for delay in ticks.delays:
-            date = now + timedelta(seconds=delay)
-            scheduler.add_job(ticks.tick, "date", run_date=date)
+    with make() as enter:
+        for delay in [*(ticks.far if has_far else ()), *ticks.delays]:
+            enter(delay, ticks.tick)
         yield
         ticks.wait()
 
@@ -291,10 +269,12 @@ def workloads(scale: Scale) -> Sequence[Workload]:
         return Case(name, lambda: felt(company, turns), **keywords)
 
     def chains(
-        name: str, start: Chains, make: Callable[[], Any], method: str, **keywords: Any
+        name: str, make: Callable[[], Any], method: str, start: Chains = python_chains
     ) -> Case:
-        return Case(name, lambda: beside(make, method, start, turns), **keywords)
+        is_ours = method == "post_task"  # the peers have no such method
+        return Case(name, lambda: beside(make, method, start, turns), ours=is_ours)
 
+    pool = f"AsyncTaskPool, {WORKERS} workers"
     window = f"windows of {WINDOW // MS} ms"
     done = Metric(
         "rate",
@@ -311,15 +291,16 @@ def workloads(scale: Scale) -> Sequence[Workload]:
             metrics(97, None),
             [
                 timers("post_delay_task", pool_with_timers, ours=True),
-                timers("asyncio in a thread", lambda: loop_with_timers("asyncio")),
-                timers(
-                    "uvloop in a thread",
-                    lambda: loop_with_timers(peers.UVLOOP),
-                    needs=peers.UVLOOP,
+                *peers.loops(
+                    "{} in a thread", lambda peer: felt(lambda: loop_with_timers(peer), turns)
                 ),
-                timers("sched in a thread", sched_with_timers),
-                timers(f"threading.Timer, {few} pending", thread_timers),
-                timers(f"APScheduler, {few} pending", scheduler_with_jobs, needs=peers.APSCHEDULER),
+                timers("sched in a thread", lambda: timers_of(peers.sched_timers, has_far=True)),
+                timers(f"threading.Timer, {few} pending", lambda: timers_of(peers.thread_timers)),
+                timers(
+                    f"APScheduler, {few} pending",
+                    lambda: timers_of(peers.job_timers),
+                    needs=peers.APSCHEDULER,
+                ),
                 timers("nothing: what the measurement itself says", nullcontext, is_control=True),
             ],
             rounds,
@@ -330,28 +311,15 @@ def workloads(scale: Scale) -> Sequence[Workload]:
             f"speed of a computing main thread beside {CHAINS} endless Python callbacks",
             metrics(40, 50, done),
             [
-                chains(
-                    f"AsyncTaskPool, {WORKERS} workers",
-                    python_chains,
-                    lambda: AsyncTaskPool(WORKERS),
-                    "post_task",
-                    ours=True,
-                ),
+                chains(pool, lambda: AsyncTaskPool(WORKERS), "post_task"),
                 chains(
                     f"ThreadPoolExecutor, {WORKERS} workers",
-                    python_chains,
                     lambda: ThreadPoolExecutor(WORKERS),
                     "submit",
                 ),
-                chains(
-                    "ThreadPoolExecutor, 1 worker",
-                    python_chains,
-                    lambda: ThreadPoolExecutor(1),
-                    "submit",
-                ),
+                chains("ThreadPoolExecutor, 1 worker", lambda: ThreadPoolExecutor(1), "submit"),
                 chains(
                     f"multiprocessing ThreadPool, {WORKERS} workers",
-                    python_chains,
                     lambda: ThreadPool(WORKERS),
                     "apply_async",
                 ),
@@ -363,15 +331,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
             "P16",
             f"the same beside {CHAINS} endless builtin callbacks, which no bytecode interrupts",
             metrics(40, 50, done),
-            [
-                chains(
-                    f"AsyncTaskPool, {WORKERS} workers",
-                    builtin_chains,
-                    lambda: AsyncTaskPool(WORKERS),
-                    "post_task",
-                    ours=True,
-                ),
-            ],
+            [chains(pool, lambda: AsyncTaskPool(WORKERS), "post_task", builtin_chains)],
             rounds,
             note="a functools.partial of post_task, with itself; the peers' own are Python",
         ),

@@ -11,8 +11,8 @@ import random
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from asynctask import AsyncTaskPool
@@ -21,7 +21,11 @@ from benchmarks import peers
 from benchmarks.harness import Case, Metric, Sample, Scale, Workload, check, percentile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    Make = Callable[[], AbstractContextManager[peers.Enter]]
+    Run = Callable[[Make, Sequence["Timer"]], Sample]
 
 MS = 1_000_000
 RATE = 200
@@ -111,15 +115,35 @@ class Record:
         }
 
 
-def asynctask(timers: Sequence[Timer]) -> Sample:
-    """`post_delay_task`. Checked as well: none is early, to the nanosecond."""
-    with AsyncTaskPool() as pool:
+@contextmanager
+def pool_timers(**options: Any) -> Iterator[peers.Enter]:
+    """`post_delay_task`, on a pool that has worked."""
+    with AsyncTaskPool(**options) as pool:
         pool.submit(time.sleep, 0).result()
+        yield lambda delay, callback: pool.post_delay_task(callback, delay)
+
+
+def idle(make: Make, timers: Sequence[Timer]) -> Sample:
+    """Post them from the calling thread, which sleeps in between."""
+    with make() as enter:
         record = Record(timers)
-        record.post_all(lambda i: pool.post_delay_task(record.callback(i), record.left(i)))
+        record.post_all(lambda i: enter(record.left(i), record.callback(i)))
         check(record.over.wait(PATIENCE), "a timer was lost")
-        sample = record.sample()
-    check(min(record.late) >= 0, f"early by {-min(record.late)} ns")
+        return record.sample()
+
+
+def busy(make: Make, timers: Sequence[Timer]) -> Sample:
+    """Post them from the calling thread, which computes then."""
+    with make() as enter:
+        record = Record(timers, BUSY_LEAD)
+        record.post_all(lambda i: enter(record.left(i), record.callback(i)))
+        return compute(record)
+
+
+def ours(run: Run, timers: Sequence[Timer], **options: Any) -> Sample:
+    """Checked as well: none of ours is early, to the nanosecond."""
+    sample = run(functools.partial(pool_timers, **options), timers)
+    check(not sum(sample["early"]), "a timer was early")
     return sample
 
 
@@ -144,40 +168,6 @@ def event_loop(peer: str, timers: Sequence[Timer]) -> Sample:
     return record.sample()
 
 
-def thread_timer(timers: Sequence[Timer]) -> Sample:
-    """`threading.Timer`."""
-    record = Record(timers)
-    record.post_all(lambda i: threading.Timer(record.left(i), record.callback(i)).start())
-    check(record.over.wait(PATIENCE), "a timer was lost")
-    return record.sample()
-
-
-def _date(left: float) -> datetime:
-    """Give a date that is so far ahead, in whole microseconds rounded up: never early itself."""
-    return datetime.fromtimestamp(time.time() + left + 1e-6, UTC)
-
-
-def apscheduler(timers: Sequence[Timer]) -> Sample:
-    """`add_job` with a date, which is of the wall clock and in whole microseconds."""
-    with peers.scheduler() as scheduler:
-        record = Record(timers)
-
-        record.post_all(
-            lambda i: scheduler.add_job(record.callback(i), "date", run_date=_date(record.left(i)))
-        )
-        check(record.over.wait(PATIENCE), "a timer was lost")
-        return record.sample()
-
-
-def sched_thread(timers: Sequence[Timer]) -> Sample:
-    """`sched`, in a thread of its own."""
-    with peers.SchedThread() as scheduler:
-        record = Record(timers)
-        record.post_all(lambda i: scheduler.enter(record.left(i), record.callback(i)))
-        check(record.over.wait(PATIENCE), "a timer was lost")
-    return record.sample()
-
-
 def compute(record: Record) -> Sample:
     """Keep the calling thread busy until the last timer has been called."""
     end = now() + int(PATIENCE * 1e9)
@@ -186,17 +176,6 @@ def compute(record: Record) -> Sample:
             pass
         check(now() < end, "a timer was lost")
     return record.sample()
-
-
-def busy_asynctask(timers: Sequence[Timer], **options: Any) -> Sample:
-    """`post_delay_task` beside a computing main thread. Checked as well: none is early."""
-    with AsyncTaskPool(**options) as pool:
-        pool.submit(time.sleep, 0).result()
-        record = Record(timers, BUSY_LEAD)
-        record.post_all(lambda i: pool.post_delay_task(record.callback(i), record.left(i)))
-        sample = compute(record)
-    check(min(record.late) >= 0, f"early by {-min(record.late)} ns")
-    return sample
 
 
 def busy_loop(peer: str, timers: Sequence[Timer]) -> Sample:
@@ -214,31 +193,6 @@ def busy_loop(peer: str, timers: Sequence[Timer]) -> Sample:
         return compute(record)
 
 
-def busy_thread_timer(timers: Sequence[Timer]) -> Sample:
-    """`threading.Timer` beside a computing main thread."""
-    record = Record(timers, BUSY_LEAD)
-    record.post_all(lambda i: threading.Timer(record.left(i), record.callback(i)).start())
-    return compute(record)
-
-
-def busy_apscheduler(timers: Sequence[Timer]) -> Sample:
-    """`add_job` beside a computing main thread."""
-    with peers.scheduler() as scheduler:
-        record = Record(timers, BUSY_LEAD)
-        record.post_all(
-            lambda i: scheduler.add_job(record.callback(i), "date", run_date=_date(record.left(i)))
-        )
-        return compute(record)
-
-
-def busy_sched(timers: Sequence[Timer]) -> Sample:
-    """`sched`, in a thread of its own, beside a computing main thread."""
-    with peers.SchedThread() as scheduler:
-        record = Record(timers, BUSY_LEAD)
-        record.post_all(lambda i: scheduler.enter(record.left(i), record.callback(i)))
-        return compute(record)
-
-
 def workloads(scale: Scale) -> Sequence[Workload]:
     """P7: lateness of a few hundred a second, and early runs among 100,000; P8."""
     longest = scale.pick(0.5, 0.2, 1.5)
@@ -251,11 +205,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
             "P7",
             f"lateness of {RATE} timers a second, {delays}, deadlines fixed beforehand",
             _metrics(170, 2_000, early),
-            _cases(
-                few,
-                (asynctask, event_loop, sched_thread, thread_timer, apscheduler),
-                "{} call_later",
-            ),
+            _cases(few, idle, event_loop, "{} call_later"),
             scale.turns(2, 1, 3),
         ),
         Workload(
@@ -263,13 +213,8 @@ def workloads(scale: Scale) -> Sequence[Workload]:
             f"early runs among {len(many):,} posted at once, {delays}",
             [early],
             [
-                Case("post_delay_task", functools.partial(asynctask, many), ours=True),
-                Case("asyncio call_later", functools.partial(event_loop, "asyncio", many)),
-                Case(
-                    "uvloop call_later",
-                    functools.partial(event_loop, peers.UVLOOP, many),
-                    needs=peers.UVLOOP,
-                ),
+                Case("post_delay_task", functools.partial(ours, idle, many), ours=True),
+                *peers.loops("{} call_later", lambda peer: event_loop(peer, many)),
             ],
             scale.turns(1, 1, 3),
         ),
@@ -290,14 +235,10 @@ def _beside_computing(scale: Scale, early: Metric) -> Workload:
     seconds = scale.pick(1.25, 0.5, 3.0)
     timers = plan(int(RATE * seconds), None, seconds, seed=3)
     has_nudge = sys.version_info >= (3, 13)
-    cases = _cases(
-        timers,
-        (busy_asynctask, busy_loop, busy_sched, busy_thread_timer, busy_apscheduler),
-        "{} in a thread",
-    )
+    cases = _cases(timers, busy, busy_loop, "{} in a thread")
     quiet = Case(
         "the same, nudge=False",
-        functools.partial(busy_asynctask, timers, nudge=False),
+        functools.partial(ours, busy, timers, nudge=False),
         skip=None if has_nudge else "as above, up to CPython 3.12",
         is_control=True,
     )
@@ -313,22 +254,15 @@ def _beside_computing(scale: Scale, early: Metric) -> Workload:
 
 
 def _cases(
-    timers: Sequence[Timer], runs: Sequence[Callable[..., Sample]], loops: str
+    timers: Sequence[Timer], run: Run, loop: Callable[[str, Sequence[Timer]], Sample], loops: str
 ) -> list[Case]:
-    ours, loop, sched, thread, scheduler = runs
+    def case(name: str, make: Make, needs: str | None = None) -> Case:
+        return Case(name, lambda: run(make, timers), needs=needs)
+
     return [
-        Case("post_delay_task", functools.partial(ours, timers), ours=True),
-        Case(loops.format("asyncio"), functools.partial(loop, "asyncio", timers)),
-        Case(
-            loops.format("uvloop"),
-            functools.partial(loop, peers.UVLOOP, timers),
-            needs=peers.UVLOOP,
-        ),
-        Case("sched in a thread", functools.partial(sched, timers)),
-        Case("threading.Timer", functools.partial(thread, timers)),
-        Case(
-            "APScheduler add_job",
-            functools.partial(scheduler, timers),
-            needs=peers.APSCHEDULER,
-        ),
+        Case("post_delay_task", lambda: ours(run, timers), ours=True),
+        *peers.loops(loops, lambda peer: loop(peer, timers)),
+        case("sched in a thread", peers.sched_timers),
+        case("threading.Timer", peers.thread_timers),
+        case("APScheduler add_job", peers.job_timers, peers.APSCHEDULER),
     ]

@@ -233,14 +233,8 @@ def workloads(scale: Scale) -> Sequence[Workload]:
             [*_curve(timers, "timers pending"), flat],
             [
                 Case("post_delay_task", lambda: growth(pool_with_timers, timers), ours=True),
-                Case(
-                    "asyncio call_later",
-                    lambda: growth(lambda: loop_with_timers("asyncio"), theirs),
-                ),
-                Case(
-                    "uvloop call_later",
-                    lambda: growth(lambda: loop_with_timers(peers.UVLOOP), theirs),
-                    needs=peers.UVLOOP,
+                *peers.loops(
+                    "{} call_later", lambda peer: growth(lambda: loop_with_timers(peer), theirs)
                 ),
                 Case("sched enter", lambda: growth(sched_with_timers, few)),
                 Case("APScheduler add_job", scheduler, needs=peers.APSCHEDULER),
