@@ -11,7 +11,8 @@ from pathlib import Path
 import asynctask
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 MODULES = sorted(
     [
         "asynctask",
@@ -77,6 +78,32 @@ def test_all_names_are_there():
         if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
     }
     assert public == set(asynctask.__all__)
+
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="an sdist has not all of it")
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_what_a_page_links_to_is_there(page):
+    """Each file that a page links to, or shows, is in the repository; so is the heading."""
+    for link in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", page.read_text()):
+        path, _, heading = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            assert heading in {
+                re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings
+            }
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="an sdist has not all of it")
+def test_the_index_of_what_was_measured_is_complete():
+    """Each page of `docs/design` has a line in its README."""
+    pages = {page.name for page in (ROOT / "docs" / "design").glob("*.md")} - {"README.md"}
+    index = (ROOT / "docs" / "design" / "README.md").read_text()
+    assert set(re.findall(r"^- \[.*?\]\((.*?)\):", index, re.MULTILINE)) == pages
 
 
 def blocks(page=README):
