@@ -17,7 +17,7 @@ from benchmarks.headlines import (
 from benchmarks.report import (
     cells,
     counts,
-    missed_target,
+    missed_by,
     number,
     on_what,
     rounds,
@@ -262,16 +262,16 @@ def _missed(found: Sequence[Results]) -> str:
             (OPEN, NOT_SHARED, "open, for the run before says otherwise"),
             (OPEN, NOT_TOLD, "open, for a control that does nothing misses it as well"),
         ):
-            those = [
-                missed_target(workload, row)
-                for workload, row in rows_with_targets(results)
-                if said_of(row) == word
-                and row.get("reason") == reason
-                and not (reason == NOISY and row["met"])
-            ]
+            those: dict[str, list[str]] = {}
+            for workload, row in rows_with_targets(results):
+                if said_of(row) != word or row.get("reason") != reason:
+                    continue
+                if not (reason == NOISY and row["met"]):
+                    where = f"{workload['id']} {workload['title']}: {row['metric_title']}"
+                    those.setdefault(where, []).append(missed_by(row))
             if those:
                 lines.append(f"  - {what}:")
-                lines.extend(f"    - {one}" for one in those)
+                lines.extend(f"    - {where}. {'; '.join(each)}" for where, each in those.items())
         for name, reason in results["failed"].items():
             lines.append(f"  - failed, and without figures: {name}: {reason}")
     return "\n".join(lines)

@@ -148,10 +148,12 @@ def counts(results: Results) -> str:
 
 def missed_target(workload: WorkloadResult, row: RowResult) -> str:
     """Say which target was missed, and by what."""
+    return f"{workload['id']} {workload['title']}: {row['metric_title']}, {missed_by(row)}"
+
+
+def missed_by(row: RowResult) -> str:
+    """Say who missed a target, or beside whom it was missed."""
     figure = number(row["figure"]["value"], row["digits"])
     if row["ratio"] is not None and not row["ours"]:
         figure = f"{number(row['ratio']['value'], 1)} x"
-    return (
-        f"{workload['id']} {workload['title']}: {row['metric_title']}, {row['case']}: "
-        f"{figure}, target {row['target']}"
-    )
+    return f"{row['case']}: {figure}, target {row['target']}"

@@ -94,13 +94,13 @@ SHARED = (
 def _cases(
     contestants: Iterable[Contestant], run: Run, ahead: Sequence[str] = (), without: str = ""
 ) -> list[Case]:
-    """Let them run it; `ahead`: the metrics in which we are to be ahead of other wheels."""
+    """Let them run it; `ahead`: the metrics in which we are to be ahead of wheels and pools."""
     return [
         Case(
             one.name,
             functools.partial(run, one),
             ours=one.ours,
-            at_least=dict.fromkeys(ahead if one.is_wheel else (), 1.0),
+            at_least=dict.fromkeys(ahead if one.is_wheel or contestants is POOLS else (), 1.0),
             skip=one.program.missing,
         )
         for one in contestants
@@ -277,7 +277,7 @@ def _pools(scale: Scale) -> Iterable[Workload]:
             Metric(f"{number}", f"ns each, {number} producers", digits=1, at=float(number))
             for number in producers
         ],
-        _cases(POOLS, run),
+        _cases(POOLS, run, ahead=[f"{number}" for number in producers]),
         scale.turns(5, 2, 7),
         note="from the first post until all have run; queues are unbounded, but ants has none, and "
         "who posts waits for a worker; " + RUNTIMES,

@@ -34,6 +34,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
             functools.partial(pending, peer, count),
             ours=peer == "asynctask",
             needs=needs,
+            at_least={"bytes": 1} if peer == "asyncio" else {},
         )
 
     return [

@@ -272,6 +272,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                 Case(
                     "multiprocessing ThreadPool.map",
                     lambda: mapped(lambda: ThreadPool(WORKERS), many),
+                    at_least={"ns": 2},
                 ),
             ],
             rounds,

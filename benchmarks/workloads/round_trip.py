@@ -75,7 +75,7 @@ def workloads(scale: Scale) -> Sequence[Workload]:
                 Case(
                     "ThreadPoolExecutor.submit",
                     lambda: round_trips(ThreadPoolExecutor, count, pause),
-                    at_least={"p50": 10, "cpu": 1},
+                    at_least={"p50": 10, "p99": 1, "cpu": 1},
                 ),
             ],
             rounds,
