@@ -132,7 +132,7 @@ impl<J: Job> Engine<J> {
     }
 
     /// Whether this engine's clock moves only when somebody moves it.
-    pub fn is_by_hand(&self) -> bool {
+    pub fn is_manual(&self) -> bool {
         self.clock.instant_of(self.now()).is_none()
     }
 

@@ -35,7 +35,7 @@ impl Deadline {
 
     /// Whether it comes only when somebody moves the clock, so that sleeping does not get there.
     #[getter]
-    fn is_by_hand(&self) -> bool {
-        self.engine.is_by_hand()
+    fn is_manual(&self) -> bool {
+        self.engine.is_manual()
     }
 }

@@ -320,7 +320,7 @@ class TaskGroup(Generic[T]):
 
     def _manual_alarm(self) -> AsyncTask[None] | None:
         """Give what tells of a deadline that sleeping does not get to: the pool's alarm."""
-        if self._deadline is None or not self._deadline.is_by_hand:
+        if self._deadline is None or not self._deadline.is_manual:
             return None
         return None if self._alarm is None or self._alarm.done() else self._alarm
 

@@ -49,7 +49,7 @@ class Ticker:
         pool = get_async_task() if pool is None else pool
         check_pool(pool)
         self._ticks = Ticks(option.missed == "catch_up")
-        self._is_by_hand = pool._deadline(0).is_by_hand
+        self._is_manual = pool._deadline(0).is_manual
         self._sleepers: Sleepers | None = None
         self._task = pool._post_ticks(option)
 
@@ -108,7 +108,7 @@ class Ticker:
     def _left(self) -> float:
         """Give the time that the loop sleeps until it looks again."""
         left = self._task._remaining() or 0
-        return min(left, MANUAL_CLOCK_POLL) if self._is_by_hand else left
+        return min(left, MANUAL_CLOCK_POLL) if self._is_manual else left
 
     def stop(self) -> None:
         """End the ticks, and every loop over them."""
