@@ -121,6 +121,16 @@ def headline(results: Results, key: tuple[str, int, str]) -> Headline | None:
     return None
 
 
+def in_any(found: Sequence[Results]) -> dict[tuple[str, int, str], Headline]:
+    """Give what is a headline in any of these runs of one part, as the newest Python has it."""
+    # The newest first, for it may have targets that older ones have not.
+    keys: dict[tuple[str, int, str], Headline] = {}
+    for results in reversed(found):
+        for one in headlines(results):
+            keys.setdefault(one.key, one)
+    return dict(sorted(keys.items(), key=lambda item: by_number(item[0][0])))
+
+
 def _placed(results: Results) -> Iterator[tuple[int, WorkloadResult]]:
     """Number the workloads of each name."""
     places: dict[str, int] = {}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from benchmarks.headlines import (
     SHORT,
     by_metric,
-    by_number,
     headline,
     headlines,
+    in_any,
     label,
     noise,
 )
@@ -181,13 +181,8 @@ def _headlines(modules: Sequence[Results], cores: Sequence[Results]) -> str:
 def _headline_lines(
     found: Sequence[Results], *, has_spans: bool = True
 ) -> dict[tuple[int | str, ...], list[str]]:
-    # The newest Python first, for it may have targets that older ones have not.
-    newest = [one for results in reversed(found) for one in headlines(results)]
-    keys: dict[tuple[str, int, str], Headline] = {}
-    for one in newest:
-        keys.setdefault(one.key, one)
     lines: dict[tuple[int | str, ...], list[str]] = {}
-    for key, last in sorted(keys.items(), key=lambda item: by_number(item[0][0])):
+    for key, last in in_any(found).items():
         every = [headline(results, key) for results in found]
         lines[key] = [
             last.id,

@@ -12,7 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from benchmarks.headlines import SHORT, by_metric, by_number, headlines, label
+from benchmarks.headlines import SHORT, by_metric, by_number, headline, in_any, label
 from benchmarks.report import number, on_what, with_micro
 from benchmarks.results import CORE, python_minor
 
@@ -352,14 +352,15 @@ def headline_bars(found: Sequence[Results], *, is_short: bool = False) -> Figure
     for results in found:
         is_core = results["part"] == CORE
         of_one = {}
-        for one in headlines(results):
-            if is_short and (results["part"], *one.key) not in SHORT:
+        for key in in_any([one for one in found if one["part"] == results["part"]]):
+            one = headline(results, key)
+            if one is None or (is_short and (results["part"], *key) not in SHORT):
                 continue
             if one.ratio is not None and one.best is not None and one.ratio["value"] > 0:
-                key = is_core, with_micro(f"{one.id}  {one.what}")
-                names[key] = None
+                name = is_core, with_micro(f"{one.id}  {one.what}")
+                names[name] = None
                 low, high = one.ratio["min"], one.ratio["max"]
-                of_one[key] = one.ratio["value"], low, high, _name(one.best)
+                of_one[name] = one.ratio["value"], low, high, _name(one.best)
         bars.append((results, of_one))
     if not names:
         return None
@@ -370,7 +371,7 @@ def headline_bars(found: Sequence[Results], *, is_short: bool = False) -> Figure
     ax.axvline(1, color="black", linewidth=1)
     ax.set_xscale("log")
     left, right = ax.get_xlim()
-    ax.set_xlim(min(left, 0.5), right * 6)
+    ax.set_xlim(min(left, 0.5), right * (6 if is_short else 60))  # room for names
     ax.xaxis.set_major_formatter(FuncFormatter(_plain))
     ax.set_xlabel("times ahead of the best peer; left of 1 the peer is ahead")
     ax.set_yticks(range(len(order)), labels=[_wrapped(name) for _, name in order])

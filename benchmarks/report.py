@@ -104,7 +104,8 @@ def has_no_ratio(row: RowResult) -> bool:
 def number(value: float, digits: int) -> str:
     """Write a number; three digits that say something are enough for a small one."""
     if digits and 0 < abs(value) < 10 ** (1 - digits):
-        return f"{value:.{digits + 1}f}"
+        least = 10 ** -(digits + 1)  # below it one digit says something, and a nought nothing
+        return f"{value:.{digits + 1}f}" if abs(value) >= least else f"{value:.1g}"
     return f"{value:,.{digits}f}"
 
 
