@@ -21,9 +21,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use asynctask::clock::Manual;
-use asynctask::pool::PoolOptions;
 use asynctask::wheel::{Key, Tiers, Wheel};
-use asynctask::{Every, Options, Scheduler};
+use asynctask::{Every, Scheduler};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -191,14 +190,11 @@ impl Gate {
 }
 
 fn scheduler(clock: Option<Arc<Manual>>) -> Scheduler {
-    Scheduler::with_options(&Options {
-        pool: PoolOptions {
-            max_workers: 1,
-            ..PoolOptions::default()
-        },
-        clock: clock.map(|clock| clock as _),
-        ..Options::default()
-    })
+    let mut builder = Scheduler::builder().max_workers(1);
+    if let Some(clock) = clock {
+        builder = builder.clock(clock);
+    }
+    builder.build().expect("the options make sense")
 }
 
 fn post(count: usize) {
@@ -214,7 +210,8 @@ fn post(count: usize) {
     gate.open();
     scheduler.shutdown();
     for (number, handle) in handles.into_iter().enumerate() {
-        assert_eq!(handle.and_then(|handle| handle.wait()), Ok(number));
+        let handle = handle.expect("the scheduler is open");
+        assert_eq!(handle.join().expect("it ran"), number);
     }
 }
 
@@ -235,7 +232,8 @@ fn run(count: usize) {
     last.open();
     scheduler.shutdown();
     for (number, handle) in handles.into_iter().enumerate() {
-        assert_eq!(handle.and_then(|handle| handle.wait()), Ok(number));
+        let handle = handle.expect("the scheduler is open");
+        assert_eq!(handle.join().expect("it ran"), number);
     }
 }
 
@@ -250,11 +248,11 @@ fn post_after_and_cancel(count: usize) {
     mark();
     for _ in 0..count {
         let task = scheduler.post_after(HOUR, || ()).expect("it is open");
-        black_box(task.cancel());
+        black_box(task.abort());
     }
     mark();
     assert_eq!(scheduler.stats().cancelled, count as u64);
-    assert!(sentinel.cancel());
+    assert!(sentinel.abort());
     gate.open();
     scheduler.shutdown();
 }
@@ -292,7 +290,8 @@ fn delayed_run(count: usize) {
     last.open();
     scheduler.shutdown();
     for handle in handles {
-        assert_eq!(handle.and_then(|handle| handle.wait()), Ok(()));
+        let handle = handle.expect("the scheduler is open");
+        handle.join().expect("it ran");
     }
 }
 
@@ -313,7 +312,7 @@ fn series_run(count: usize) {
     first.open();
     last.wait();
     mark();
-    assert!(handles.iter().all(|handle| handle.view().runs() == 1));
+    assert!(handles.iter().all(|handle| handle.runs() == 1));
     last.open();
     scheduler.shutdown();
 }

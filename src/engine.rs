@@ -176,7 +176,7 @@ impl<J: Job> Engine<J> {
             }
             job = refused.job;
             match self.on_full {
-                OnFull::Raise => return Err(self.not_submitted(Error::QueueFull)),
+                OnFull::Refuse => return Err(self.not_submitted(Error::QueueFull)),
                 OnFull::Block if self.pool.is_worker() => {
                     return self
                         .pool

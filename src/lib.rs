@@ -11,8 +11,8 @@
 //! let now = scheduler.post(|| 6 * 7)?;
 //! let later = scheduler.post_after(Duration::from_millis(10), || "later")?;
 //! let beat = scheduler.post_every(&Every::new(Duration::from_millis(2)), || ())?;
-//! assert_eq!(now.wait()?, 42);
-//! assert_eq!(later.wait()?, "later");
+//! assert_eq!(now.join()?, 42);
+//! assert_eq!(later.join()?, "later");
 //! beat.wait_for_runs(3, None)?;
 //! beat.stop();
 //! scheduler.shutdown();
@@ -76,7 +76,8 @@ pub mod ticks;
 pub mod timer;
 pub mod wheel;
 
-pub use engine::Options;
-pub use error::Error;
-pub use scheduler::{Handle, Scheduler};
-pub use series::Every;
+pub use engine::{Delayed, OnFull, Options, Stats};
+pub use error::{Error, JoinError, PostError, PostErrorKind};
+pub use pool::PoolCounts;
+pub use scheduler::{JoinHandle, Scheduler, SchedulerBuilder, SchedulerHandle, SeriesHandle};
+pub use series::{Every, Lost, Missed, Overlap, Timing};

@@ -1,28 +1,185 @@
 //! The facade for Rust users: closures in, handles out.
 //!
-//! A scheduler is owned by its users, and is one [`Engine`] whose jobs are closures. It adds nothing
-//! to the engine but types; it takes no decision about when or where a task runs.
+//! A [`Scheduler`] owns one [`Engine`] whose jobs are closures; [`SchedulerHandle`]s share it. They add
+//! nothing to the engine but types, and take no decision about when or where a task runs.
+//!
+//! | file     | what it is                                        |
+//! |----------|---------------------------------------------------|
+//! | `join`   | what a post gives                                 |
+//! | `native` | the task, its closure and its result              |
+//! | `waker`  | whom a handle wakes that is polled                |
+//!
+//! # When the threads leave
+//!
+//! Owner and handles are those who may post, the [`Posters`]. When the last of them is dropped nobody
+//! can post any more, and the engine is told: what was posted runs as it would have, and with the end
+//! of the last task all threads leave. Tasks and their handles keep the engine, but post nothing. A
+//! shutdown is for those who want that earlier, and want to wait for it.
 #![forbid(unsafe_code)]
 
-use std::any::Any;
-use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, OnceLock, PoisonError};
+mod join;
+mod native;
+mod waker;
+
+pub use self::join::{JoinHandle, SeriesHandle};
+
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::clock::nanos;
-use crate::engine::{Delayed, Engine, Job, Options, Outcome, Stats, reached, run};
-use crate::error::Error;
-use crate::pool::{Runner, Worker};
-use crate::series::{Every, Lost, Series};
-use crate::sync::{Mutex, lock};
-use crate::task::{Cancel, Goal, Phase, Task, View};
+use self::native::{Native, NativeJob, NativeRunner, Often, Once};
+use crate::clock::{Clock, nanos};
+use crate::engine::{Delayed, Engine, OnFull, Options, Stats};
+use crate::error::{Error, PostError};
+use crate::series::{Every, Series};
+use crate::task::Task;
+use crate::wheel::Tiers;
+
+/// How a [`Scheduler`] is to be built; see [`Scheduler::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use asynctask::{OnFull, Scheduler};
+///
+/// let scheduler = Scheduler::builder()
+///     .max_workers(4)
+///     .min_workers(1)
+///     .idle_timeout(Duration::from_secs(30))
+///     .queue_size(1_000)
+///     .on_full(OnFull::Refuse)
+///     .thread_name("background")
+///     .stack_size(512 << 10)
+///     .build()?;
+/// assert_eq!(scheduler.stats().pool.max_workers, 4);
+/// # Ok::<(), asynctask::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "it builds nothing until `build` is called"]
+pub struct SchedulerBuilder {
+    options: Options,
+}
+
+impl SchedulerBuilder {
+    /// The most workers at a time; at least 1. By default 4 more than there are processors, and at most
+    /// 32. Callbacks that wait for other tasks do not count.
+    #[doc(alias = "worker_threads")]
+    #[doc(alias = "num_threads")]
+    pub fn max_workers(mut self, max_workers: usize) -> Self {
+        self.options.pool.max_workers = max_workers;
+        self
+    }
+
+    /// Workers that stay when they are idle; 0 by default, and at most `max_workers`.
+    pub fn min_workers(mut self, min_workers: usize) -> Self {
+        self.options.pool.min_workers = min_workers;
+        self
+    }
+
+    /// How long a worker beyond `min_workers` stays idle before it leaves; 10 seconds by default.
+    #[doc(alias = "thread_keep_alive")]
+    pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
+        self.options.pool.idle_timeout = idle_timeout;
+        self
+    }
+
+    /// The most tasks that wait for a worker, those not counted that a free worker is about to take. There
+    /// is no bound by default. Delayed tasks and runs of series come in beyond the bound.
+    pub fn queue_size(mut self, queue_size: usize) -> Self {
+        self.options.pool.queue_size = Some(queue_size);
+        self
+    }
+
+    /// What happens to a post that finds the queue full; the poster waits by default.
+    pub fn on_full(mut self, on_full: OnFull) -> Self {
+        self.options.on_full = on_full;
+        self
+    }
+
+    /// What threads are called: workers this, a dash and a number. `asynctask` by default.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.options.pool.thread_name = name.into();
+        self
+    }
+
+    /// The stack of a worker's thread, in bytes; what threads of Rust have by default.
+    #[doc(alias = "thread_stack_size")]
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.options.pool.stack_size = Some(bytes);
+        self
+    }
+
+    /// The wheel's tiers.
+    pub fn tiers(mut self, tiers: Tiers) -> Self {
+        self.options.tiers = tiers;
+        self
+    }
+
+    /// The clock for delays and intervals: the system's by default, or in tests one that is moved by
+    /// hand.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use asynctask::{Scheduler, clock::Manual};
+    ///
+    /// let clock = Arc::new(Manual::new());
+    /// let scheduler = Scheduler::builder().clock(Arc::clone(&clock)).build()?;
+    /// let task = scheduler.post_after(Duration::from_secs(3600), || "an hour later")?;
+    /// clock.advance(Duration::from_secs(3600));
+    /// assert_eq!(task.join().unwrap(), "an hour later");
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn clock<C: Clock + 'static>(mut self, clock: Arc<C>) -> Self {
+        self.options.clock = Some(clock);
+        self
+    }
+
+    /// Builds it. No thread is started before the first task.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there are no workers, `min_workers` is more than `max_workers`, or the
+    /// thread name has a NUL in it.
+    ///
+    /// ```
+    /// let refused = asynctask::Scheduler::builder().max_workers(0).build();
+    /// assert_eq!(refused.unwrap_err().to_string(), "max_workers must be at least 1, not 0");
+    /// ```
+    pub fn build(self) -> Result<Scheduler, Error> {
+        let pool = &self.options.pool;
+        check_max_workers(pool.max_workers)?;
+        if pool.min_workers > pool.max_workers {
+            return Err(Error::Invalid {
+                argument: "min_workers",
+                reason: format!(
+                    "must be at most max_workers {}, not {}",
+                    pool.max_workers, pool.min_workers
+                ),
+            });
+        }
+        if pool.thread_name.contains('\0') {
+            return Err(Error::Invalid {
+                argument: "thread_name",
+                reason: format!("must have no NUL in it: {:?}", pool.thread_name),
+            });
+        }
+        Ok(Scheduler::with(&self.options))
+    }
+}
+
+fn check_max_workers(max_workers: usize) -> Result<(), Error> {
+    if max_workers == 0 {
+        return Err(Error::Invalid {
+            argument: "max_workers",
+            reason: "must be at least 1, not 0".to_owned(),
+        });
+    }
+    Ok(())
+}
 
 /// Runs closures in the background, later, or every so often, inside this process.
 ///
-/// Thread-safe, and cheap to clone: every clone is the same scheduler. Dropping it neither stops
-/// nor waits; call [`shutdown`](Self::shutdown). What was posted runs as it would have, and with the
-/// last of it the threads of a scheduler that was dropped leave.
+/// This is its owner, who may shut it down; [`SchedulerHandle`]s, of which there may be many, post.
+/// Dropping it neither stops anything nor waits: when it and the last of its handles are dropped, what
+/// was posted runs as it would have, and with the last task the threads leave.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,15 +188,263 @@ use crate::task::{Cancel, Goal, Phase, Task, View};
 /// let scheduler = Scheduler::new();
 /// let answer = scheduler.post(|| 6 * 7)?;
 /// let later = scheduler.post_after(Duration::from_millis(1), || "later")?;
-/// assert_eq!(answer.wait()?, 42);
-/// assert_eq!(later.wait()?, "later");
+/// assert_eq!(answer.join().unwrap(), 42);
+/// assert_eq!(later.join().unwrap(), "later");
 /// scheduler.shutdown();
 /// # Ok::<(), asynctask::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Scheduler {
+    handle: SchedulerHandle,
+}
+
+impl Scheduler {
+    /// A scheduler with the default options.
+    ///
+    /// ```
+    /// let scheduler = asynctask::Scheduler::new();
+    /// scheduler.post(|| println!("in the background"))?;
+    /// scheduler.shutdown();
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn new() -> Self {
+        Self::with(&Options::default())
+    }
+
+    /// What a scheduler with other options is built by.
+    ///
+    /// ```
+    /// let scheduler = asynctask::Scheduler::builder().max_workers(1).build()?;
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn builder() -> SchedulerBuilder {
+        SchedulerBuilder::default()
+    }
+
+    fn with(options: &Options) -> Self {
+        let engine = Engine::new(options, Arc::new(NativeRunner));
+        Self {
+            handle: SchedulerHandle {
+                _posters: Arc::new(Posters(Arc::clone(&engine))),
+                engine,
+            },
+        }
+    }
+
+    /// What others post by: clone it.
+    ///
+    /// ```
+    /// let scheduler = asynctask::Scheduler::new();
+    /// let handle = scheduler.handle().clone();
+    /// std::thread::spawn(move || handle.post(|| 1).unwrap().join()).join().unwrap().unwrap();
+    /// ```
+    pub fn handle(&self) -> &SchedulerHandle {
+        &self.handle
+    }
+
+    /// As [`SchedulerHandle::post`].
+    ///
+    /// # Errors
+    /// Those of [`SchedulerHandle::post`].
+    ///
+    /// ```
+    /// let scheduler = asynctask::Scheduler::new();
+    /// assert_eq!(scheduler.post(|| 1 + 1)?.join().unwrap(), 2);
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn post<T, F>(&self, callback: F) -> Result<JoinHandle<T>, PostError<F>>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        self.handle.post(callback)
+    }
+
+    /// As [`SchedulerHandle::post_after`].
+    ///
+    /// # Errors
+    /// Those of [`SchedulerHandle::post_after`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let scheduler = asynctask::Scheduler::new();
+    /// let task = scheduler.post_after(Duration::from_millis(1), || "later")?;
+    /// assert_eq!(task.join().unwrap(), "later");
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn post_after<T, F>(
+        &self,
+        delay: Duration,
+        callback: F,
+    ) -> Result<JoinHandle<T>, PostError<F>>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        self.handle.post_after(delay, callback)
+    }
+
+    /// As [`SchedulerHandle::post_every`].
+    ///
+    /// # Errors
+    /// Those of [`SchedulerHandle::post_every`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use asynctask::{Every, Scheduler};
+    ///
+    /// let scheduler = Scheduler::new();
+    /// let beat = scheduler.post_every(&Every::new(Duration::from_millis(1)), || ())?;
+    /// beat.wait_for_runs(3, None)?;
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn post_every<T, F>(
+        &self,
+        every: &Every,
+        callback: F,
+    ) -> Result<SeriesHandle<T>, PostError<F>>
+    where
+        T: Send + 'static,
+        F: FnMut() -> T + Send + 'static,
+    {
+        self.handle.post_every(every, callback)
+    }
+
+    /// The counts at this instant.
+    ///
+    /// ```
+    /// let scheduler = asynctask::Scheduler::new();
+    /// scheduler.post(|| ())?.wait();
+    /// assert_eq!(scheduler.stats().successful, 1);
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn stats(&self) -> Stats {
+        self.handle.stats()
+    }
+
+    /// Changes the most workers at a time; at least 1.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for 0.
+    ///
+    /// ```
+    /// let scheduler = asynctask::Scheduler::new();
+    /// scheduler.resize(2)?;
+    /// assert_eq!(scheduler.stats().pool.max_workers, 2);
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn resize(&self, max_workers: usize) -> Result<(), Error> {
+        check_max_workers(max_workers)?;
+        self.handle.engine.pool().resize(max_workers);
+        Ok(())
+    }
+
+    /// Cancels what waits for its time, lets the queue run empty, and waits for the workers to end.
+    /// Handles can post no more. Called from a callback it only begins all that.
+    ///
+    /// ```
+    /// let scheduler = asynctask::Scheduler::new();
+    /// let task = scheduler.post(|| 1)?;
+    /// let handle = scheduler.handle().clone();
+    /// scheduler.shutdown();
+    /// assert_eq!(task.join().unwrap(), 1);
+    /// assert!(handle.post(|| 2).is_err());
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn shutdown(self) {
+        self.shutdown_with(Delayed::Cancel);
+    }
+
+    /// Like [`shutdown`](Self::shutdown), with a say about tasks that wait for their time. `true`:
+    /// none was cancelled.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use asynctask::{Delayed, Scheduler};
+    ///
+    /// let scheduler = Scheduler::new();
+    /// let task = scheduler.post_after(Duration::from_secs(900), || 1)?;
+    /// assert!(scheduler.shutdown_with(Delayed::Run));
+    /// assert_eq!(task.join().unwrap(), 1);
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn shutdown_with(self, delayed: Delayed) -> bool {
+        let is_whole = self.handle.engine.close_with(true, delayed, ());
+        self.join(None);
+        is_whole
+    }
+
+    /// Like [`shutdown`](Self::shutdown), for `timeout` at most. `false`: it passed first; what was
+    /// still queued then is cancelled, and a callback that is going ends by itself, with its thread.
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use std::time::Duration;
+    ///
+    /// let scheduler = asynctask::Scheduler::builder().max_workers(1).build()?;
+    /// let (end, ended) = channel::<()>();
+    /// let hung = scheduler.post(move || ended.recv())?;
+    /// let queued = scheduler.post(|| ())?;
+    /// assert!(!scheduler.shutdown_timeout(Duration::from_millis(5)));
+    /// assert!(queued.join().unwrap_err().is_cancelled());
+    /// drop(end);
+    /// assert!(hung.join().is_ok());
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn shutdown_timeout(self, timeout: Duration) -> bool {
+        self.handle.engine.close(true, ());
+        self.join(Instant::now().checked_add(timeout))
+    }
+
+    /// Like [`shutdown`](Self::shutdown), but what is queued is cancelled too. It waits for callbacks
+    /// that are going.
+    ///
+    /// ```
+    /// let scheduler = asynctask::Scheduler::new();
+    /// scheduler.shutdown_now();
+    /// ```
+    pub fn shutdown_now(self) {
+        self.handle.engine.close(false, ());
+        self.join(None);
+    }
+
+    /// `false`: the deadline passed first.
+    fn join(&self, deadline: Option<Instant>) -> bool {
+        let engine = &self.handle.engine;
+        // With signals ignored, it ends in one of two ways.
+        let joined = engine.join(deadline, &mut || false);
+        // What workers that give up have left in the queue, and what there was no time for; on a worker
+        // nothing was waited for.
+        if !engine.pool().is_worker() {
+            engine.close(false, ());
+        }
+        joined.is_ok()
+    }
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Posts to a [`Scheduler`].
+///
+/// Thread-safe, and cheap to clone. A callback may hold one, and post by it.
+///
+/// ```
+/// let scheduler = asynctask::Scheduler::new();
+/// let handle = scheduler.handle().clone();
+/// let outer = scheduler.post(move || handle.post(|| 5).unwrap().join().unwrap())?;
+/// assert_eq!(outer.join().unwrap(), 5);
+/// # Ok::<(), asynctask::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SchedulerHandle {
     engine: Arc<Engine<NativeJob>>,
-    /// Shared by the clones alone: tasks and handles keep the engine, but post nothing.
+    /// Shared by the owner and the handles alone; see [When the threads
+    /// leave](self#when-the-threads-leave).
     _posters: Arc<Posters>,
 }
 
@@ -55,47 +460,56 @@ impl Drop for Posters {
     }
 }
 
-impl Scheduler {
-    /// A scheduler with the default options.
-    pub fn new() -> Self {
-        Self::with_options(&Options::default())
-    }
-
-    /// A scheduler as `options` ask for.
-    pub fn with_options(options: &Options) -> Self {
-        let engine = Engine::new(options, Arc::new(NativeRunner));
-        Self {
-            _posters: Arc::new(Posters(Arc::clone(&engine))),
-            engine,
-        }
+impl SchedulerHandle {
+    /// That of a scheduler which the whole process shares. It is made at first use, with the default
+    /// options, and nobody can shut it down.
+    ///
+    /// ```
+    /// use asynctask::SchedulerHandle;
+    ///
+    /// assert_eq!(SchedulerHandle::global().post(|| 5)?.join().unwrap(), 5);
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn global() -> &'static Self {
+        static GLOBAL: OnceLock<Scheduler> = OnceLock::new();
+        GLOBAL.get_or_init(Scheduler::new).handle()
     }
 
     /// Posts `callback` for a worker to run now.
     ///
     /// # Errors
-    /// [`Error::QueueFull`], [`Error::Shutdown`], [`Error::NoThread`].
+    /// A [`PostError`], with the callback, when the scheduler is shut down, its queue is full and it was
+    /// told not to wait, or the system has no thread to give.
     ///
     /// ```
-    /// let scheduler = asynctask::Scheduler::new();
-    /// assert_eq!(scheduler.post(|| 1 + 1)?.wait()?, 2);
+    /// use asynctask::SchedulerHandle;
+    ///
+    /// let task = SchedulerHandle::global().post(|| 1 + 1)?;
+    /// assert_eq!(task.join().unwrap(), 2);
     /// # Ok::<(), asynctask::Error>(())
     /// ```
-    pub fn post<T, F>(&self, callback: F) -> Result<Handle<T>, Error>
+    #[doc(alias = "spawn")]
+    #[doc(alias = "spawn_blocking")]
+    pub fn post<T, F>(&self, callback: F) -> Result<JoinHandle<T>, PostError<F>>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let (job, handle) = self.one_shot(callback);
-        self.engine.post(job, (), &mut |pool, place| {
+        let native = self.native(Task::one_shot(), Once::new(callback));
+        let posted = self.engine.post(native.job(), (), &mut |pool, place| {
             pool.wait_for_room(place, &mut || false)
-        })?;
-        Ok(handle)
+        });
+        match posted {
+            Ok(()) => Ok(JoinHandle::new(native)),
+            Err(error) => Err(PostError::new(error, native.take_back().into_inner())),
+        }
     }
 
     /// Posts `callback` for a worker to run once `delay` has passed; never before.
     ///
     /// # Errors
-    /// [`Error::Shutdown`], [`Error::NoThread`].
+    /// A [`PostError`], with the callback, when the scheduler is shut down or the system has no thread to
+    /// give.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -103,458 +517,99 @@ impl Scheduler {
     /// let scheduler = asynctask::Scheduler::new();
     /// let posted = Instant::now();
     /// let task = scheduler.post_after(Duration::from_millis(5), Instant::now)?;
-    /// assert!(task.wait()? >= posted + Duration::from_millis(5));
+    /// assert!(task.join().unwrap() >= posted + Duration::from_millis(5));
     /// # Ok::<(), asynctask::Error>(())
     /// ```
-    pub fn post_after<T, F>(&self, delay: Duration, callback: F) -> Result<Handle<T>, Error>
+    pub fn post_after<T, F>(
+        &self,
+        delay: Duration,
+        callback: F,
+    ) -> Result<JoinHandle<T>, PostError<F>>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let (job, handle) = self.one_shot(callback);
+        let native = self.native(Task::one_shot(), Once::new(callback));
         let deadline = self.engine.now().saturating_add(nanos(delay));
-        self.engine.post_at(job, deadline, ())?;
-        Ok(handle)
+        match self.engine.post_at(native.job(), deadline, ()) {
+            Ok(()) => Ok(JoinHandle::new(native)),
+            Err(error) => Err(PostError::new(error, native.take_back().into_inner())),
+        }
     }
 
     /// Posts `callback` for a worker to run as `every` asks.
     ///
     /// # Errors
-    /// [`Error::Invalid`], [`Error::Shutdown`], [`Error::NoThread`].
+    /// A [`PostError`], with the callback, when `every` makes no sense, the scheduler is shut down, or the
+    /// system has no thread to give.
     ///
     /// ```
     /// use std::time::Duration;
-    /// use asynctask::{Every, Scheduler};
+    /// use asynctask::{Every, PostErrorKind, Scheduler};
     ///
     /// let scheduler = Scheduler::new();
+    /// let never = scheduler.post_every(&Every::new(Duration::ZERO), || ()).unwrap_err();
+    /// assert_eq!(never.kind(), PostErrorKind::Invalid);
+    /// assert_eq!(never.to_string(), "interval must be longer than 0");
+    ///
     /// let beat = scheduler.post_every(&Every::new(Duration::from_millis(1)), || ())?;
     /// beat.wait_for_runs(3, None)?;
     /// beat.stop();
     /// # Ok::<(), asynctask::Error>(())
     /// ```
-    pub fn post_every<T, F>(&self, every: &Every, callback: F) -> Result<Handle<T>, Error>
+    pub fn post_every<T, F>(
+        &self,
+        every: &Every,
+        callback: F,
+    ) -> Result<SeriesHandle<T>, PostError<F>>
     where
         T: Send + 'static,
         F: FnMut() -> T + Send + 'static,
     {
         let now = self.engine.moment();
-        let series = Series::new(every, now)?;
-        let (job, handle) = self.native(Task::series(series), Often(callback));
-        self.engine.post_at(job, now.now, ())?;
-        Ok(handle)
+        let series = match Series::new(every, now) {
+            Ok(series) => series,
+            Err(error) => return Err(PostError::new(error, callback)),
+        };
+        let native = self.native(Task::series(series), Often(callback));
+        match self.engine.post_at(native.job(), now.now, ()) {
+            Ok(()) => Ok(SeriesHandle::new(native)),
+            Err(error) => Err(PostError::new(error, native.take_back().0)),
+        }
     }
 
     /// The counts at this instant.
+    ///
+    /// ```
+    /// let scheduler = asynctask::Scheduler::new();
+    /// assert_eq!(scheduler.handle().stats().submitted, 0);
+    /// ```
     pub fn stats(&self) -> Stats {
         self.engine.stats()
     }
 
-    /// Changes the most workers at a time; at least 1.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for 0.
-    pub fn resize(&self, max_workers: usize) -> Result<(), Error> {
-        if max_workers == 0 {
-            let reason = "must be at least 1, not 0".to_owned();
-            return Err(Error::Invalid {
-                argument: "max_workers",
-                reason,
-            });
-        }
-        self.engine.pool().resize(max_workers);
-        Ok(())
+    /// The engine, for who embeds the core.
+    #[cfg(feature = "unstable-embed")]
+    pub fn engine(&self) -> &Arc<Engine<NativeJob>> {
+        &self.engine
     }
 
-    /// Cancels what waits for its time, lets the queue run empty, and waits for the workers to end.
-    /// Called from a callback it only begins all that.
-    ///
-    /// ```
-    /// let scheduler = asynctask::Scheduler::new();
-    /// let task = scheduler.post(|| 1)?;
-    /// scheduler.shutdown();
-    /// assert_eq!(task.wait(), Ok(1));
-    /// assert!(scheduler.post(|| 2).is_err());
-    /// # Ok::<(), asynctask::Error>(())
-    /// ```
-    pub fn shutdown(&self) {
-        self.engine.close(true, ());
-        self.join();
-    }
-
-    /// Like [`shutdown`](Self::shutdown), with a say about tasks that wait for their time. `true`:
-    /// none was cancelled.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use asynctask::{Scheduler, engine::Delayed};
-    ///
-    /// let scheduler = Scheduler::new();
-    /// let task = scheduler.post_after(Duration::from_secs(900), || 1)?;
-    /// assert!(scheduler.shutdown_with(Delayed::Run));
-    /// assert_eq!(task.wait(), Ok(1));
-    /// # Ok::<(), asynctask::Error>(())
-    /// ```
-    pub fn shutdown_with(&self, delayed: Delayed) -> bool {
-        let is_whole = self.engine.close_with(true, delayed, ());
-        self.join();
-        is_whole
-    }
-
-    /// Like [`shutdown`](Self::shutdown), but what is queued is cancelled too.
-    pub fn shutdown_now(&self) {
-        self.engine.close(false, ());
-        self.join();
-    }
-
-    fn join(&self) {
-        // Without a deadline and with signals ignored, it ends in one way only.
-        let joined = self.engine.join(None, &mut || false);
-        debug_assert_eq!(joined, Ok(()));
-        // What workers that give up have left in the queue; on a worker nothing was waited for.
-        if !self.engine.pool().is_worker() {
-            self.engine.close(false, ());
-        }
-    }
-
-    pub(crate) fn one_shot<T, F>(&self, callback: F) -> (NativeJob, Handle<T>)
+    /// A task that is not posted.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn one_shot<T, F>(&self, callback: F) -> (NativeJob, JoinHandle<T>)
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        self.native(Task::one_shot(), Once(Some(callback)))
+        let native = self.native(Task::one_shot(), Once::new(callback));
+        (native.job(), JoinHandle::new(native))
     }
 
-    /// One allocation: the task, its closure, and the place for its value.
-    fn native<T, C>(&self, task: Task, callback: C) -> (NativeJob, Handle<T>)
+    fn native<T, C>(&self, task: Task, callback: C) -> Arc<Native<T, C>>
     where
         T: Send + 'static,
-        C: Callback<T>,
+        C: native::Callback<T>,
     {
-        let native = Arc::new(Native {
-            task,
-            engine: Arc::clone(&self.engine),
-            body: Mutex::new(Body {
-                callback: Some(callback),
-                value: None,
-            }),
-        });
-        (
-            NativeJob(Arc::<Native<T, C>>::clone(&native)),
-            Handle { native },
-        )
+        Native::new(task, Arc::clone(&self.engine), callback)
     }
-}
-
-impl Default for Scheduler {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// What [`Scheduler::post`] and its siblings give: one task.
-///
-/// Dropping it changes nothing for the task.
-pub struct Handle<T> {
-    native: Arc<dyn Typed<T>>,
-}
-
-impl<T: Send + 'static> Handle<T> {
-    /// Waits until the task is over and takes its last run's value.
-    ///
-    /// There is one value, and one wait that takes it, the first whose turn it is.
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`] when it was cancelled or stopped, [`Error::Panicked`], [`Error::Taken`], and
-    /// [`Error::Ended`] when the wall clock has ended a series before its first run.
-    ///
-    /// ```
-    /// use asynctask::Error;
-    ///
-    /// let scheduler = asynctask::Scheduler::new();
-    /// let task = scheduler.post(|| "value")?;
-    /// assert_eq!(task.wait(), Ok("value"));
-    /// assert_eq!(task.wait(), Err(Error::Taken));
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn wait(&self) -> Result<T, Error> {
-        self.wait_until(None)
-    }
-
-    /// Like [`wait`](Self::wait), for `timeout` at most.
-    ///
-    /// # Errors
-    /// Those of [`wait`](Self::wait), and [`Error::TimedOut`].
-    pub fn wait_timeout(&self, timeout: Duration) -> Result<T, Error> {
-        self.wait_until(Instant::now().checked_add(timeout))
-    }
-
-    fn wait_until(&self, deadline: Option<Instant>) -> Result<T, Error> {
-        let view = self.wait_for(Goal::Over, deadline)?;
-        match view.phase() {
-            Phase::Finished if view.runs() == 0 => Err(Error::Ended { runs: 0 }),
-            Phase::Finished => self.native.take().ok_or(Error::Taken),
-            Phase::Cancelled => Err(Error::Cancelled),
-            _ => Err(Error::Panicked),
-        }
-    }
-
-    /// Waits until `runs` runs have ended.
-    ///
-    /// # Errors
-    /// [`Error::TimedOut`]; [`Error::Cancelled`] or [`Error::Ended`] when the task is over before.
-    pub fn wait_for_runs(&self, runs: u64, timeout: Option<Duration>) -> Result<(), Error> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let view = self.wait_for(Goal::Runs(runs), deadline)?;
-        reached(view, runs)
-    }
-
-    fn wait_for(&self, goal: Goal, deadline: Option<Instant>) -> Result<View, Error> {
-        let engine = self.native.engine();
-        let view = self.view();
-        if goal.is_met_by(view) {
-            return Ok(view);
-        }
-        if deadline.is_none() {
-            engine.run_inline(&self.job(), ());
-        }
-        engine.wait(self.native.task(), goal, deadline, &mut || false)
-    }
-
-    /// The task's state.
-    pub fn view(&self) -> View {
-        self.native.task().view()
-    }
-
-    /// The ticks of a series that had no run of their own up to now, those included that a run which
-    /// hangs has cost so far; none of a task that runs once.
-    pub fn lost(&self) -> Lost {
-        self.native.engine().lost_by(self.native.task())
-    }
-
-    /// Cancels the task if it has not started; a series also ends after the run that is going.
-    /// `false`: it runs or is over.
-    pub fn cancel(&self) -> bool {
-        let found = self.native.engine().stop(&self.job(), true, ());
-        matches!(found, Cancel::Now | Cancel::AfterRun)
-            || (found == Cancel::Over && self.view().phase() == Phase::Cancelled)
-    }
-
-    /// No further run; one that is going goes on.
-    pub fn stop(&self) {
-        self.native.engine().stop(&self.job(), false, ());
-    }
-
-    /// Moves the next deadline to `delay` from now; `false`: it is too late.
-    pub fn reschedule(&self, delay: Duration) -> bool {
-        let engine = self.native.engine();
-        engine.reschedule(&self.job(), engine.now().saturating_add(nanos(delay)))
-    }
-
-    fn job(&self) -> NativeJob {
-        NativeJob(Arc::<dyn Typed<T>>::clone(&self.native))
-    }
-}
-
-impl<T> fmt::Debug for Handle<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("task", self.native.task())
-            .finish()
-    }
-}
-
-/// What is to be called, once or over and over.
-trait Callback<T>: Send + 'static {
-    /// Calls it; one that is for once must not be called again.
-    fn call(&mut self) -> T;
-}
-
-struct Once<F>(Option<F>);
-
-impl<T, F: FnOnce() -> T + Send + 'static> Callback<T> for Once<F> {
-    fn call(&mut self) -> T {
-        self.0.take().expect("a one-shot is called once")()
-    }
-}
-
-struct Often<F>(F);
-
-impl<T, F: FnMut() -> T + Send + 'static> Callback<T> for Often<F> {
-    fn call(&mut self) -> T {
-        self.0()
-    }
-}
-
-struct Native<T, C> {
-    task: Task,
-    engine: Arc<Engine<NativeJob>>,
-    body: Mutex<Body<T, C>>,
-}
-
-struct Body<T, C> {
-    /// Taken out while it runs; gone for good when the task is over.
-    callback: Option<C>,
-    value: Option<T>,
-}
-
-impl<T, C> Drop for Native<T, C> {
-    /// Whoever holds the last reference, a worker, a poster, who shuts the scheduler down, must not
-    /// be unwound by what a task owns.
-    fn drop(&mut self) {
-        let body = self.body.get_mut();
-        let body = body.unwrap_or_else(PoisonError::into_inner);
-        if let Some(callback) = body.callback.take() {
-            drop_foreign(callback);
-        }
-        if let Some(value) = body.value.take() {
-            drop_foreign(value);
-        }
-    }
-}
-
-/// A [`Native`] of any type.
-trait Erased: Send + Sync {
-    fn task(&self) -> &Task;
-    fn engine(&self) -> &Arc<Engine<NativeJob>>;
-    fn call(&self);
-    fn free(&self);
-}
-
-/// A [`Native`] with a callback of any type.
-trait Typed<T>: Erased {
-    /// Takes the value.
-    fn take(&self) -> Option<T>;
-}
-
-impl<T: Send + 'static, C: Callback<T>> Erased for Native<T, C> {
-    fn task(&self) -> &Task {
-        &self.task
-    }
-
-    fn engine(&self) -> &Arc<Engine<NativeJob>> {
-        &self.engine
-    }
-
-    fn call(&self) {
-        let callback = lock(&self.body).callback.take();
-        let Some(mut callback) = callback else {
-            return;
-        };
-        let called = catch_unwind(AssertUnwindSafe(|| callback.call()));
-        // A series calls it again, whether it panicked or not.
-        let again = self.task.view().is_series().then_some(callback);
-        let mut body = lock(&self.body);
-        body.callback = again;
-        match called {
-            Ok(value) => {
-                let previous = body.value.replace(value);
-                drop(body);
-                if previous.is_some() {
-                    drop_foreign(previous); // with no lock held
-                }
-            }
-            Err(payload) => {
-                drop(body);
-                resume_unwind(payload);
-            }
-        }
-    }
-
-    fn free(&self) {
-        let callback = lock(&self.body).callback.take();
-        drop_foreign(callback); // with no lock held
-    }
-}
-
-impl<T: Send + 'static, C: Callback<T>> Typed<T> for Native<T, C> {
-    fn take(&self) -> Option<T> {
-        lock(&self.body).value.take()
-    }
-}
-
-/// The [`Job`] of the facade: a closure, and no token.
-#[derive(Clone)]
-pub struct NativeJob(Arc<dyn Erased>);
-
-impl fmt::Debug for NativeJob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("NativeJob").field(self.0.task()).finish()
-    }
-}
-
-impl Job for NativeJob {
-    type Token<'a> = ();
-    type Value = ();
-    type Failure = ();
-
-    fn task(&self) -> &Task {
-        self.0.task()
-    }
-
-    fn engine(&self) -> &Arc<Engine<Self>> {
-        self.0.engine()
-    }
-
-    fn share(&self, (): ()) -> Self {
-        self.clone()
-    }
-
-    fn call(&self, (): ()) -> Outcome<(), ()> {
-        self.0.call();
-        Outcome::Value(())
-    }
-
-    fn panicked(&self, (): (), payload: Box<dyn Any + Send>) {
-        drop_foreign(payload); // the panic hook has reported it
-    }
-
-    fn value_of_no_run(&self, (): ()) {} // the last run's is still there
-
-    fn run_failed(&self, (): (), (): ()) {}
-
-    fn end(&self, (): (), result: Option<Result<(), ()>>) {
-        // The callback of a one-shot that has run is gone already.
-        if result.is_none() || self.task().view().is_series() {
-            self.0.free();
-        }
-    }
-
-    fn ended(&self, (): ()) {}
-}
-
-struct NativeRunner;
-
-impl Runner for NativeRunner {
-    type Job = NativeJob;
-
-    fn work(&self, worker: &Worker<NativeJob>) {
-        while worker.wait() {
-            while let Some(job) = worker.take() {
-                // A run catches its own panics. What is left is a value that panics when it is
-                // dropped, with the last reference to its task.
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| run(job, ()))) {
-                    drop_foreign(payload);
-                }
-            }
-        }
-    }
-}
-
-/// Drops what may own anything. If that panics, it has been reported by the panic hook, and is no
-/// reason to leave a task without its end.
-fn drop_foreign<T>(it: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(it))) {
-        std::mem::forget(payload); // it may panic too
-    }
-}
-
-/// The process-wide scheduler, made at first use.
-///
-/// ```
-/// assert_eq!(asynctask::scheduler::global().post(|| 5)?.wait()?, 5);
-/// # Ok::<(), asynctask::Error>(())
-/// ```
-pub fn global() -> &'static Scheduler {
-    static GLOBAL: OnceLock<Scheduler> = OnceLock::new();
-    GLOBAL.get_or_init(Scheduler::new)
 }

@@ -42,6 +42,7 @@ use crate::error::Error;
 
 /// From where the next deadline is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Timing {
     /// From the first deadline: `first + n × interval`, whatever the runs do.
     #[default]
@@ -52,6 +53,7 @@ pub enum Timing {
 
 /// What becomes of a tick that finds the previous run still going.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Overlap {
     /// It is skipped, and counted.
     #[default]
@@ -62,6 +64,7 @@ pub enum Overlap {
 
 /// What becomes of whole periods that went by before a run could start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Missed {
     /// They are skipped, and counted.
     #[default]
@@ -71,7 +74,19 @@ pub enum Missed {
 }
 
 /// What an interval task is asked to do. Times are durations; [`Series`] has them as deadlines.
+///
+/// ```
+/// use std::time::Duration;
+/// use asynctask::{Every, Missed};
+///
+/// let every = Every::new(Duration::from_secs(1))
+///     .first(Duration::ZERO)
+///     .missed(Missed::CatchUp)
+///     .max_runs(10);
+/// assert_eq!(every.max_runs, Some(10));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Every {
     /// Time from one tick to the next; not zero.
     pub interval: Duration,
@@ -111,6 +126,69 @@ impl Every {
             jitter: Duration::ZERO,
             stop_on_error: false,
         }
+    }
+
+    /// With the first run so long after posting.
+    #[must_use]
+    pub fn first(mut self, first: Duration) -> Self {
+        self.first = Some(first);
+        self
+    }
+
+    /// With deadlines counted from there.
+    #[must_use]
+    pub fn timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
+        self
+    }
+
+    /// With that for ticks that find the previous run still going.
+    #[must_use]
+    pub fn overlap(mut self, overlap: Overlap) -> Self {
+        self.overlap = overlap;
+        self
+    }
+
+    /// With that for periods that went by before a run could start.
+    #[must_use]
+    pub fn missed(mut self, missed: Missed) -> Self {
+        self.missed = missed;
+        self
+    }
+
+    /// With so many runs at most; not zero.
+    #[must_use]
+    pub fn max_runs(mut self, max_runs: u64) -> Self {
+        self.max_runs = Some(max_runs);
+        self
+    }
+
+    /// With no deadline later than so long after posting.
+    #[must_use]
+    pub fn until(mut self, until: Duration) -> Self {
+        self.until = Some(until);
+        self
+    }
+
+    /// With no deadline later than that time of the wall clock.
+    #[must_use]
+    pub fn until_wall(mut self, until: SystemTime) -> Self {
+        self.until_wall = Some(until);
+        self
+    }
+
+    /// With each deadline moved by a random time from zero to this.
+    #[must_use]
+    pub fn jitter(mut self, jitter: Duration) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// With a run that fails as the last one, or not.
+    #[must_use]
+    pub fn stop_on_error(mut self, stop: bool) -> Self {
+        self.stop_on_error = stop;
+        self
     }
 }
 

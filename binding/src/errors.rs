@@ -28,7 +28,8 @@ pub(crate) fn resolve(py: Python<'_>) {
 pub(crate) fn exception(error: Error) -> PyErr {
     match &error {
         Error::QueueFull => QueueFull::new_err(error.to_string()),
-        Error::Shutdown => PoolShutdown::new_err(error.to_string()),
+        // The sentence of the standard library's executors.
+        Error::Shutdown => PoolShutdown::new_err("cannot schedule new futures after shutdown"),
         // As the standard library's, which has no text either.
         Error::TimedOut => PyTimeoutError::new_err(()),
         Error::Cancelled => CancelledError::new_err(()),
@@ -37,8 +38,6 @@ pub(crate) fn exception(error: Error) -> PyErr {
         Error::Interrupted => PyKeyboardInterrupt::new_err(()),
         Error::Invalid { .. } => PyValueError::new_err(error.to_string()),
         // And whatever the core may add: it has failed us in a way that we do not know.
-        Error::Panicked | Error::Taken | Error::NoThread { .. } | _ => {
-            BrokenPool::new_err(error.to_string())
-        }
+        Error::Panicked | Error::NoThread { .. } | _ => BrokenPool::new_err(error.to_string()),
     }
 }

@@ -54,12 +54,9 @@ impl Interval {
             Some(Until::After(duration)) => (Some(duration), None),
             Some(Until::At(at)) => (None, Some(at)),
         };
-        Every {
-            first,
-            until,
-            until_wall,
-            ..self.every.clone()
-        }
+        let mut every = self.every.clone();
+        (every.first, every.until, every.until_wall) = (first, until, until_wall);
+        every
     }
 }
 

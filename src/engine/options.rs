@@ -22,13 +22,14 @@ pub struct Options {
 
 /// What happens to a post that finds the queue full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnFull {
     /// The poster waits for room. A worker of the same pool never does: it would wait for itself,
     /// so its post goes in beyond the bound.
     #[default]
     Block,
-    /// The poster gets [`Error::QueueFull`](crate::error::Error::QueueFull).
-    Raise,
+    /// The post is refused, as [`QueueFull`](crate::PostErrorKind::QueueFull).
+    Refuse,
     /// The new task is cancelled.
     DropNewest,
     /// The oldest task in the queue that was posted to run now is cancelled, or, if a series' run
@@ -44,6 +45,7 @@ pub enum OnFull {
 /// It says nothing of series: they have no end of their own, and are stopped in any case, after the
 /// run that is going or queued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Delayed {
     /// They are cancelled.
     #[default]

@@ -62,7 +62,7 @@ fn sink_of<J: Job>(engine: &Engine<J>) -> DueSink<J> {
 #[test]
 fn a_due_task_that_finds_no_thread_is_tried_again_in_ten_milliseconds() {
     let scheduler = Scheduler::new();
-    let (job, handle) = scheduler.one_shot(|| 5);
+    let (job, handle) = scheduler.handle().one_shot(|| 5);
     let engine = Arc::clone(job.engine());
     engine.pool.refuse_starts(1);
     let mut due = vec![Due {
@@ -76,7 +76,7 @@ fn a_due_task_that_finds_no_thread_is_tried_again_in_ten_milliseconds() {
     assert_eq!((at, again.len(), due.len()), (7 + 10_000_000, 0, 0));
     assert_eq!(handle.view().phase(), Phase::Pending);
     assert!(engine.pool.push_due(vec![job], Vec::new()).is_empty());
-    assert_eq!(handle.wait(), Ok(5));
+    assert_eq!(handle.join().unwrap(), 5);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn the_timer_thread_asks_again_for_a_worker_that_was_refused_beside_one_that_han
             std::thread::yield_now();
         }
         let (done, is_done) = std::sync::mpsc::channel();
-        let (job, _handle) = scheduler.one_shot(move || done.send(()));
+        let (job, _handle) = scheduler.handle().one_shot(move || done.send(()));
         let engine = Arc::clone(job.engine());
         engine.pool.refuse_starts(3);
         if is_due {
@@ -105,14 +105,14 @@ fn the_timer_thread_asks_again_for_a_worker_that_was_refused_beside_one_that_han
         let ran = is_done.recv_timeout(Duration::from_secs(30));
         assert_eq!(ran, Ok(()), "{engine:?}");
         drop(go);
-        assert!(hung.wait().is_ok_and(|received| received.is_err()));
+        assert!(hung.join().is_ok_and(|received| received.is_err()));
     }
 }
 
 #[test]
 fn a_task_cancelled_on_its_way_to_a_queue_that_it_never_reaches_is_no_room_there() {
     let scheduler = Scheduler::new();
-    let (job, handle) = scheduler.one_shot(|| ());
+    let (job, handle) = scheduler.handle().one_shot(|| ());
     let engine = Arc::clone(job.engine());
     // It has come off the wheel, and is not in the queue yet.
     assert_eq!(engine.stop(&job, true, ()), Cancel::Now);
@@ -127,5 +127,5 @@ fn a_task_cancelled_on_its_way_to_a_queue_that_it_never_reaches_is_no_room_there
         said.contains("tombstones: 0") && said.contains("queued: 0"),
         "{said}"
     );
-    assert_eq!(handle.wait(), Err(Error::Cancelled));
+    assert!(handle.join().unwrap_err().is_cancelled());
 }

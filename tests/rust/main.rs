@@ -5,6 +5,7 @@
     reason = "a test that unwraps a None has failed, as it should"
 )]
 
+mod future;
 mod pool;
 mod scheduler;
 mod series_model;

@@ -69,7 +69,7 @@ impl Model {
         };
         match self.every.missed {
             Missed::Skip => self.missed += late,
-            Missed::CatchUp => self.owed += late,
+            _ => self.owed += late,
         }
     }
 
@@ -151,14 +151,15 @@ fn every() -> impl Strategy<Value = Every> {
     let max_runs = prop::option::of(1_u64..12);
     let until = prop::option::of(10_u64..300);
     (timing, overlap, missed, max_runs, until, any::<bool>()).prop_map(
-        |(timing, overlap, missed, max_runs, until, stop_on_error)| Every {
-            timing,
-            overlap,
-            missed,
-            max_runs,
-            until: until.map(Duration::from_nanos),
-            stop_on_error,
-            ..Every::new(Duration::from_nanos(10))
+        |(timing, overlap, missed, max_runs, until, stop_on_error)| {
+            let mut every = Every::new(Duration::from_nanos(10))
+                .timing(timing)
+                .overlap(overlap)
+                .missed(missed)
+                .stop_on_error(stop_on_error);
+            every.max_runs = max_runs;
+            every.until = until.map(Duration::from_nanos);
+            every
         },
     )
 }

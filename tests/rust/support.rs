@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use asynctask::clock::Manual;
 use asynctask::sync::Parker;
-use asynctask::{Handle, Options, Scheduler};
+use asynctask::{Error, JoinHandle, Scheduler, SchedulerBuilder, SchedulerHandle, SeriesHandle};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 /// How long a test waits before it calls a hang a hang.
@@ -41,31 +41,70 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A scheduler of `max_workers` that keeps idle workers, with the rest of `options`.
-pub(crate) fn scheduler(max_workers: usize, mut options: Options) -> Scheduler {
-    options.pool.max_workers = max_workers;
-    Scheduler::with_options(&options)
+/// A builder of schedulers of `max_workers`.
+pub(crate) fn builder(max_workers: usize) -> SchedulerBuilder {
+    Scheduler::builder().max_workers(max_workers)
+}
+
+/// One worker on a clock that is moved by hand.
+pub(crate) fn one_by_hand() -> (Arc<Manual>, Scheduler) {
+    let clock = Arc::new(Manual::new());
+    let builder = builder(1).clock(Arc::clone(&clock));
+    (clock, builder.build().unwrap())
+}
+
+/// What can be joined, and what comes of it.
+pub(crate) trait Join {
+    type Value;
+
+    fn join_patiently(self) -> Result<Self::Value, Error>;
+}
+
+impl<T: Send + 'static> Join for JoinHandle<T> {
+    type Value = T;
+
+    fn join_patiently(self) -> Result<T, Error> {
+        let joined = self.join_timeout(PATIENCE);
+        Ok(joined.expect("a task hangs")?)
+    }
+}
+
+impl<T: Send + 'static> Join for SeriesHandle<T> {
+    type Value = T;
+
+    fn join_patiently(self) -> Result<T, Error> {
+        assert!(self.wait_timeout(PATIENCE), "a series hangs");
+        self.join()?.ok_or(Error::Ended { runs: 0 })
+    }
+}
+
+/// Waits for the value of a task, or of a series' last run.
+pub(crate) fn wait<H: Join>(handle: H) -> Result<H::Value, Error> {
+    handle.join_patiently()
+}
+
+/// Ends a scheduler that somebody else owns, as its owner would.
+pub(crate) fn shut_down_by(handle: &SchedulerHandle, drain: bool) {
+    handle.engine().close(drain, ());
+    handle.engine().join(None, &mut || false).unwrap();
 }
 
 /// A scheduler of two workers on a clock that is moved by hand.
 pub(crate) fn by_hand() -> (Arc<Manual>, Scheduler) {
     let clock = Arc::new(Manual::new());
-    let options = Options {
-        clock: Some(Arc::<Manual>::clone(&clock)),
-        ..Options::default()
-    };
-    (clock, scheduler(2, options))
+    let builder = builder(2).clock(Arc::clone(&clock));
+    (clock, builder.build().unwrap())
 }
 
 /// Keeps one worker in a callback until it is dropped.
 pub(crate) struct Busy {
     key: Key,
-    pub(crate) handle: Handle<()>,
+    pub(crate) handle: JoinHandle<()>,
 }
 
 impl Busy {
     /// Lets the callback end.
-    pub(crate) fn release(self) -> Handle<()> {
+    pub(crate) fn release(self) -> JoinHandle<()> {
         drop(self.key);
         self.handle
     }

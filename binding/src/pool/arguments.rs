@@ -25,7 +25,7 @@ use crate::testing::ManualClock;
 
 const POLICIES: &[(&str, OnFull)] = &[
     ("block", OnFull::Block),
-    ("raise", OnFull::Raise),
+    ("raise", OnFull::Refuse),
     ("drop_newest", OnFull::DropNewest),
     ("drop_oldest", OnFull::DropOldest),
     ("caller_runs", OnFull::CallerRuns),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use asynctask::{Handle, Options, Scheduler};
+use asynctask::{JoinHandle, Scheduler};
 use hierarchical_hash_wheel_timer::thread_timer::{TimerRef, TimerWithThread};
 use hierarchical_hash_wheel_timer::{
     ClosureTimer, OneShotClosureState, PeriodicClosureState, Timer,
@@ -23,40 +23,43 @@ pub const WORKERS: usize = 8;
 
 /// A scheduler of ours with that many workers.
 pub fn scheduler() -> Scheduler {
-    let mut options = Options::default();
-    options.pool.max_workers = WORKERS;
-    Scheduler::with_options(&options)
+    let builder = Scheduler::builder().max_workers(WORKERS);
+    builder.build().expect("a number of workers")
 }
 
 /// Ours: `Scheduler::post_after`.
 #[derive(Debug)]
 pub struct OurScheduler {
-    scheduler: Scheduler,
+    scheduler: Option<Scheduler>,
     fired: Arc<AtomicU64>,
 }
 
 impl Timers for OurScheduler {
-    type Key = Handle<()>;
+    type Key = JoinHandle<()>;
 
     fn new() -> Self {
         Self {
-            scheduler: scheduler(),
+            scheduler: Some(scheduler()),
             fired: Arc::default(),
         }
     }
 
-    fn insert(&mut self, delay: u64) -> Handle<()> {
+    fn insert(&mut self, delay: u64) -> JoinHandle<()> {
         let fired = Arc::clone(&self.fired);
         let count = move || {
             fired.fetch_add(1, Relaxed);
         };
-        self.scheduler
+        let scheduler = self
+            .scheduler
+            .as_ref()
+            .expect("it is there until it is dropped");
+        scheduler
             .post_after(Duration::from_nanos(delay), count)
             .expect("a scheduler that is open")
     }
 
-    fn cancel(&mut self, key: Handle<()>) -> bool {
-        key.cancel()
+    fn cancel(&mut self, key: JoinHandle<()>) -> bool {
+        key.abort()
     }
 
     fn fired(&self) -> u64 {
@@ -66,7 +69,9 @@ impl Timers for OurScheduler {
 
 impl Drop for OurScheduler {
     fn drop(&mut self) {
-        self.scheduler.shutdown_now();
+        if let Some(scheduler) = self.scheduler.take() {
+            scheduler.shutdown_now();
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use asynctask::{Options, Scheduler};
+use asynctask::Scheduler;
 use hierarchical_hash_wheel_timer::ClosureTimer;
 
 use crate::services::{HashWheelThread, WORKERS, scheduler};
@@ -218,9 +218,8 @@ struct Held {
 
 impl Service for Held {
     fn start() -> Self {
-        let mut options = Options::default();
-        options.pool.max_workers = 1;
-        let scheduler = Scheduler::with_options(&options);
+        let builder = Scheduler::builder().max_workers(1);
+        let scheduler = builder.build().expect("one worker");
         let (free, is_free) = mpsc::channel();
         Scheduler::post(&scheduler, move || is_free.recv()).expect("it is open");
         Self { scheduler, free }
