@@ -41,7 +41,7 @@
 //!
 //! When its time has come, a slot is opened: its entries move to the tier below, which from then on
 //! covers that slot's span, and from the lowest tier to near, which is in exact order. An item
-//! moves once for each tier above near, at most. A tick with more than 256 entries is a crowd: it
+//! moves once for each tier above near, at most. A tick with more than 256 entries is crowded: it
 //! is split by *inner* rings, 64 slots each, down to single nanoseconds if need be, so that no step
 //! has to sort a million entries.
 //!
@@ -80,48 +80,18 @@
 //!
 //! # Storage
 //!
-//! Slots hold entries of 16 bytes, so that moving them to the tier below reads memory in a row and
-//! leaves the items alone. The other choice is lists linked through the items. Both were measured,
-//! interleaved, with 8-byte items due within 60 s: medians in ns for one operation, on 2 shared
-//! x86-64 cores whose memory was up to 1.7 times faster at other times, for both alike.
-//!
-//! |                                              | entries in slots | linked lists |
-//! |----------------------------------------------|------------------|--------------|
-//! | insert, 1k / 100k / 1M pending               | 19 / 11 / 20     | 7 / 8 / 8    |
-//! | cancel of 1M, oldest first / at random       | 10 / 64          | 11 / 35      |
-//! | cancel and insert over 1M, oldest / random   | 22 / 147         | 24 / 150     |
-//! | expire 1M over 60 s, moves included          | 44, now 34       | 161          |
-//! | 1M in one tick: each / longest call of 256   | 72 / 55 µs       | 74 / 29 ms   |
-//! | bytes for one pending item (after 1M swaps)  | 40 (57)          | 32 (32)      |
-//!
-//! Lists win where most timers are cancelled at random; slots win by far where they fire, and the
-//! lock is held for as long as that takes. Expiry took 0.3 of the lists' time; 0.6 with entries of
-//! 8 bytes and the deadline in the item, which every move then has to fetch; and 0.5 with items
-//! split into what moving needs and what firing needs. The lists' longest call is the sort of a
-//! whole tick.
-//!
-//! # Where the time goes
-//!
-//! Expiring a million over 60 s, time moving by the millisecond: 34.5 ns each, and 46.6 before the
-//! steps marked *, medians of interleaved runs. About 14 ns are the one look at the node, which is
-//! out of the cache, 10 if nothing else were done; 5 the move from tier 2 to tier 1 (was 11); 7
-//! sorting a tick, and 2 gathering it; 4 taking items out and freeing nodes; 2 or 3 finding what is
-//! next, and the measuring itself.
-//!
-//! - \* A slot's nodes are fetched when it goes to near, 80 at a time, and not when they are due, 17
-//!   at a time: 3 ns less, and the dead are not sorted.
-//! - \* An opened slot's entries all go to one ring, which is not looked for again; its slots make
-//!   room for what they may expect at once: 5 ns less.
-//! - \* Spare blocks in proportion to the items, so that they go round without the allocator: 1 ns
-//!   less, 4 with 100,000 items.
-//! - Dropped: nodes aligned to 32 bytes (1 ns more, random cancels 15 % more); sorting by
-//!   distribution (1.5 ns less, but 12 more where ticks have few entries); huge pages (1 ns less).
+//! Slots hold entries of 16 bytes, so that moving them to the tier below reads memory in a row and leaves
+//! the items alone. The other choice is lists that are linked through the items: they win where most
+//! timers are cancelled at random, slots win by far where timers fire, and a lock is held for as long as
+//! that takes. Both were measured, and what else was tried and dropped stands beside it:
+//! `docs/design/wheel.md`.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::cast_possible_truncation,
     reason = "indices are 32 bits wide to save memory; the slab refuses to grow beyond them"
 )]
 
+mod hierarchy;
 mod near;
 mod ring;
 mod slab;
@@ -131,66 +101,33 @@ mod tiers;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-pub use self::slab::Key;
+pub use self::slab::{Due, Key};
 pub use self::tiers::{Tier, Tiers, TiersError};
 
+use self::hierarchy::{Below, Hierarchy};
 use self::near::Near;
-use self::ring::Ring;
 use self::slab::Slab;
-use self::slot::{Entry, Slot, Spare};
+use self::slot::Entry;
 
 /// A tick with more entries than this is split instead of being sorted at once, which bounds the
 /// one step of `advance` that is not counted entry by entry.
-const CROWD: u32 = 256;
-/// Slots of an inner ring.
-const FAN: u32 = 64;
+const SORT_LIMIT: u32 = 256;
 /// Entries whose nodes are fetched side by side.
 const BATCH: usize = 128;
 /// What giving back a block of nodes costs, in entries.
 const RELEASE_COST: usize = 64;
-/// Places from here on are days beyond the wheel; below it, slots of rings.
-const FAR: u32 = 1 << 31;
-
-/// An item that has become due, out of the wheel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Due<T> {
-    /// The key that named the item; stale now.
-    pub key: Key,
-    /// When it became due, exactly as asked for.
-    pub deadline: u64,
-    /// The item.
-    pub item: T,
-}
-
 /// Pending items, each with a deadline.
 ///
 /// See the [module](self) for how it works and what it promises.
 pub struct Wheel<T> {
     slab: Slab<T>,
     near: Near,
-    /// Inner rings first, then one for each tier.
-    rings: Vec<Ring>,
-    /// How many of the rings are inner ones.
-    inner: usize,
-    /// The slots of all rings that were needed so far.
-    slots: Vec<Slot>,
-    /// By day: the days beyond the top ring, and where in `far_slots` their entries are.
-    far: BTreeMap<u64, u32>,
-    far_slots: Vec<Slot>,
-    far_unused: Vec<u32>,
-    spare: Spare,
+    hierarchy: Hierarchy,
     open: Option<Open>,
-    /// The last nanosecond that near covers.
-    horizon: u64,
-    /// The last nanosecond that the inner rings cover; the horizon unless a crowd is being split.
-    inner_last: u64,
     /// The latest time that `advance` was told.
     now: u64,
-    /// What the top ring spans, in nanoseconds: a day, by default.
-    day: u64,
 }
 
 /// The slot that is being emptied, in as many calls as it takes.
@@ -205,67 +142,23 @@ struct Open {
     last: u64,
     /// Where its entries go, if not to near.
     below: Option<Below>,
-    /// A crowd that is due in one nanosecond. There is nothing to sort, so it goes to near, and
+    /// A crowded slot that is due in one nanosecond. There is nothing to sort, so it goes to near, and
     /// out, block by block.
     level: bool,
     /// Whether some entries are dead, so that each must be looked up.
     filter: bool,
 }
 
-/// The ring below an open slot, which covers that slot's span and nothing else.
-#[derive(Clone, Copy, Debug)]
-struct Below {
-    ring: usize,
-    /// Place of its slot 0.
-    base: u32,
-    /// How many entries each of its slots may expect.
-    room: usize,
-}
-
-/// Where a deadline belongs.
-#[derive(Clone, Copy, Debug)]
-enum Spot {
-    Near,
-    /// Number of the ring, and of the slot in it.
-    Ring(usize, u32),
-    Day(u64),
-}
-
 impl<T> Wheel<T> {
     /// An empty wheel at the time `now`.
     pub fn new(tiers: &Tiers, now: u64) -> Self {
-        let tiers = tiers.as_slice();
-        let mut rings = Vec::new();
-        let mut tick = tiers.first().map_or(1, |lowest| lowest.tick);
-        while tick > 1 {
-            tick = tick.div_ceil(u64::from(FAN));
-            rings.push(Ring::new(tick, FAN));
-        }
-        rings.reverse();
-        let inner = rings.len();
-        rings.extend(tiers.iter().map(|tier| Ring::new(tier.tick, tier.slots)));
-        let day = tiers
-            .last()
-            .map_or(1, |top| top.tick * u64::from(top.slots));
-        let mut wheel = Self {
+        Self {
             slab: Slab::new(),
             near: Near::default(),
-            rings,
-            inner,
-            slots: Vec::new(),
-            far: BTreeMap::new(),
-            far_slots: Vec::new(),
-            far_unused: Vec::new(),
-            spare: Spare::new(),
+            hierarchy: Hierarchy::new(tiers, now),
             open: None,
-            horizon: 0,
-            inner_last: 0,
             now,
-            day,
-        };
-        wheel.turn_top_to(now);
-        wheel.descend(wheel.rings.len() - 1, now);
-        wheel
+        }
     }
 
     /// How many items are pending.
@@ -306,7 +199,7 @@ impl<T> Wheel<T> {
     #[inline]
     pub fn remove(&mut self, key: Key) -> Option<T> {
         let (deadline, item) = self.slab.remove(key)?;
-        self.bury(deadline);
+        self.mark_dead(deadline);
         if self.slab.has_idle() {
             self.slab.release_idle();
         }
@@ -321,7 +214,7 @@ impl<T> Wheel<T> {
         };
         let entry = match self.slab.renew(key, deadline) {
             Some(entry) => {
-                self.bury(old);
+                self.mark_dead(old);
                 entry
             }
             None => self.purge(key, deadline),
@@ -334,12 +227,11 @@ impl<T> Wheel<T> {
     ///
     /// A call touches about `budget` entries, at least one, whether it yields them or only moves
     /// them. `true` means that the budget ended before the work did: there is more to do at the
-    /// same
-    /// `now`, and anything may be done to the wheel before the next call.
+    /// same `now`, and anything may be done to the wheel before the next call.
     pub fn advance(&mut self, now: u64, budget: usize, out: &mut Vec<Due<T>>) -> bool {
         self.now = self.now.max(now);
         let mut left = budget.max(1);
-        self.spare.limit_for(self.slab.len());
+        self.hierarchy.spare.limit_for(self.slab.len());
         loop {
             if !self.empty_open_slot(&mut left) || !self.fire(&mut left, out) {
                 return true;
@@ -348,7 +240,7 @@ impl<T> Wheel<T> {
                 break;
             }
         }
-        self.turn_to(self.now);
+        self.hierarchy.turn_to(self.now);
         self.prune_near();
         while self.slab.has_idle() {
             if left == 0 {
@@ -370,12 +262,16 @@ impl<T> Wheel<T> {
             return None;
         }
         let near = self.near.first();
-        let slot = || self.first_slot().map(|place| self.slot(place).min);
+        let slot = || {
+            self.hierarchy
+                .first_slot()
+                .map(|place| self.hierarchy.slot(place).min)
+        };
         let Some(open) = &self.open else {
             return near.or_else(slot);
         };
         // Anything may be first: new items go to the rings below while the slot is being emptied.
-        let open = self.slot(open.place).min;
+        let open = self.hierarchy.slot(open.place).min;
         [near, slot()]
             .into_iter()
             .flatten()
@@ -392,200 +288,61 @@ impl<T> Wheel<T> {
     /// Like [`drain`](Self::drain), each item with its deadline.
     pub fn drain_dated(&mut self) -> Vec<(u64, T)> {
         let items = self.slab.drain();
-        for slot in &mut self.slots {
-            slot.clear(&mut self.spare);
-        }
-        for ring in &mut self.rings {
-            ring.clear_all();
-        }
+        self.hierarchy.clear();
         self.near = Near::default();
-        self.far.clear();
-        self.far_slots = Vec::new();
-        self.far_unused = Vec::new();
         self.open = None;
-        self.spare = Spare::new();
         items
-    }
-
-    /// Where `deadline` belongs.
-    #[inline]
-    fn spot(&self, deadline: u64) -> Spot {
-        let first = if deadline > self.inner_last {
-            self.inner
-        } else if deadline > self.horizon {
-            0
-        } else {
-            return Spot::Near;
-        };
-        for (at, ring) in self.rings.iter().enumerate().skip(first) {
-            if deadline <= ring.last {
-                return Spot::Ring(at, ring.index(deadline));
-            }
-        }
-        Spot::Day(deadline / self.day)
     }
 
     /// Puts an entry where it belongs.
     #[inline]
     fn put(&mut self, entry: Entry) {
-        let place = match self.spot(entry.deadline) {
-            Spot::Near => return self.near.push(entry),
-            Spot::Ring(at, index) => {
-                let ring = &mut self.rings[at];
-                ring.set(index);
-                let place = ring.place(index);
-                place.unwrap_or_else(|| self.make_slots(at) + index)
-            }
-            Spot::Day(day) => self.make_day(day),
-        };
-        let slot = match place {
-            FAR.. => &mut self.far_slots[(place - FAR) as usize],
-            _ => &mut self.slots[place as usize],
-        };
-        slot.push(entry, 0, &mut self.spare);
-    }
-
-    /// Makes the slots of a ring when it gets its first entry: most wheels never use them all.
-    #[cold]
-    fn make_slots(&mut self, at: usize) -> u32 {
-        let base = self.slots.len() as u32;
-        let ring = &mut self.rings[at];
-        ring.settle_at(base);
-        let slots = (0..ring.slots).map(|_| Slot::new(at as u32));
-        self.slots.extend(slots);
-        base
-    }
-
-    #[cold]
-    fn make_day(&mut self, day: u64) -> u32 {
-        let at = *self.far.entry(day).or_insert_with(|| {
-            self.far_unused.pop().unwrap_or_else(|| {
-                self.far_slots.push(Slot::new(self.rings.len() as u32));
-                self.far_slots.len() as u32 - 1
-            })
-        });
-        FAR + at
+        if !self.hierarchy.put(entry) {
+            self.near.push(entry);
+        }
     }
 
     /// The live entry of an item that was due at `deadline` has died.
     #[inline]
-    fn bury(&mut self, deadline: u64) {
+    fn mark_dead(&mut self, deadline: u64) {
         if let Some(open) = &mut self.open
             && open.start <= deadline
             && deadline <= open.last
         {
             open.filter = true;
-            self.near.suspect();
+            self.near.note_possible_dead();
             return;
         }
         let slab = &self.slab;
-        match self.spot(deadline) {
-            Spot::Near => {
-                self.near.bury();
-                self.prune_near();
-            }
-            Spot::Ring(at, index) => {
-                let ring = &mut self.rings[at];
-                let Some(place) = ring.place(index) else {
-                    debug_assert!(false, "the entry due at {deadline} is nowhere");
-                    return;
-                };
-                // Emptied here and now: a wheel with few items goes this way each time.
-                let slot = &mut self.slots[place as usize];
-                if slot.bury(|entry| slab.is_live(entry)) {
-                    slot.clear(&mut self.spare);
-                    ring.clear(index);
-                }
-            }
-            Spot::Day(day) => self.bury_far(day),
+        if !self
+            .hierarchy
+            .mark_dead(deadline, |entry| slab.is_live(entry))
+        {
+            self.near.mark_dead();
+            self.prune_near();
         }
-    }
-
-    #[cold]
-    fn bury_far(&mut self, day: u64) {
-        let Some(&at) = self.far.get(&day) else {
-            debug_assert!(false, "an entry of day {day} is nowhere");
-            return;
-        };
-        let slab = &self.slab;
-        if self.far_slots[at as usize].bury(|entry| slab.is_live(entry)) {
-            self.detach(FAR + at);
-            self.reset(FAR + at);
-        }
-    }
-
-    /// Makes the slot at `place` invisible to [`first_slot`](Self::first_slot).
-    fn detach(&mut self, place: u32) {
-        let slot = self.slot(place);
-        if place >= FAR {
-            let day = slot.min / self.day;
-            self.far.remove(&day);
-        } else {
-            let ring = slot.ring as usize;
-            self.rings[ring].clear_at(place);
-        }
-    }
-
-    /// Makes a detached slot ready for its next use.
-    fn reset(&mut self, place: u32) {
-        if place < FAR {
-            self.slots[place as usize].clear(&mut self.spare);
-            return;
-        }
-        self.far_slots[(place - FAR) as usize].clear(&mut self.spare);
-        self.far_unused.push(place - FAR);
-        if self.far.is_empty() && self.open.is_none() {
-            self.far_slots = Vec::new();
-            self.far_unused = Vec::new();
-        }
-    }
-
-    fn slot(&self, place: u32) -> &Slot {
-        match place {
-            FAR.. => &self.far_slots[(place - FAR) as usize],
-            _ => &self.slots[place as usize],
-        }
-    }
-
-    fn slot_mut(&mut self, place: u32) -> &mut Slot {
-        match place {
-            FAR.. => &mut self.far_slots[(place - FAR) as usize],
-            _ => &mut self.slots[place as usize],
-        }
-    }
-
-    /// The place of the first occupied slot.
-    fn first_slot(&self) -> Option<u32> {
-        self.rings
-            .iter()
-            .find_map(|ring| ring.first().and_then(|index| ring.place(index)))
-            .or_else(|| self.far.first_key_value().map(|(_, &at)| FAR + at))
     }
 
     /// Opens the first occupied slot, if it has begun.
     fn open_next(&mut self) -> bool {
-        let Some(place) = self.first_slot() else {
+        let Some(place) = self.hierarchy.first_slot() else {
             return false;
         };
-        let slot = self.slot(place);
-        let ring = slot.ring as usize;
-        let (start, last) = if place >= FAR {
-            day_around(slot.min, self.day)
-        } else {
-            self.rings[ring].bounds_at(place)
-        };
+        let (start, last) = self.hierarchy.bounds(place);
         if start > self.now {
             return false;
         }
+        let slot = self.hierarchy.slot(place);
+        let ring = slot.ring as usize;
         debug_assert!(
-            start > self.horizon,
+            start > self.hierarchy.horizon,
             "{start} is not after the horizon {}",
-            self.horizon
+            self.hierarchy.horizon
         );
-        let crowd = slot.count() > CROWD;
-        let gather = ring == 0 || ring <= self.inner && !crowd;
+        let is_crowded = slot.count() > SORT_LIMIT;
+        let gather = ring == 0 || ring <= self.hierarchy.inner && !is_crowded;
         let (filter, count) = (slot.has_dead(), slot.count());
-        let below = (!gather).then(|| self.below(ring - 1, count));
+        let below = (!gather).then(|| self.hierarchy.below(ring - 1, count));
         self.open = Some(Open {
             place,
             block: Vec::new(),
@@ -593,29 +350,18 @@ impl<T> Wheel<T> {
             start,
             last,
             below,
-            level: gather && crowd,
+            level: gather && is_crowded,
             filter,
         });
-        self.detach(place);
+        self.hierarchy.detach(place);
+        self.hierarchy.is_open = true;
         if gather {
-            self.end_below(ring, last);
+            self.hierarchy.end_below(ring, last);
         } else {
-            self.cover(ring - 1, start, last);
-            self.end_below(ring - 1, start - 1);
+            self.hierarchy.cover(ring - 1, start, last);
+            self.hierarchy.end_below(ring - 1, start - 1);
         }
         true
-    }
-
-    /// What ring `at` is to a slot of `count` entries above it.
-    fn below(&mut self, at: usize, count: u32) -> Below {
-        let ring = &self.rings[at];
-        let each = count / ring.slots;
-        let base = ring.place(0);
-        Below {
-            ring: at,
-            base: base.unwrap_or_else(|| self.make_slots(at)),
-            room: (each + each / 4) as usize, // a slot takes what it does not expect as well
-        }
     }
 
     /// Moves the entries of the open slot on; `false` if the budget ends before the slot does.
@@ -625,10 +371,11 @@ impl<T> Wheel<T> {
         };
         loop {
             if open.done == open.block.len() {
-                let Some(block) = self.slot_mut(open.place).take_block() else {
+                let Some(block) = self.hierarchy.slot_mut(open.place).take_block() else {
                     break;
                 };
-                self.spare
+                self.hierarchy
+                    .spare
                     .recycle(std::mem::replace(&mut open.block, block));
                 open.done = 0;
             }
@@ -650,12 +397,12 @@ impl<T> Wheel<T> {
                 None if !filter => self.near.gather_all(entries),
                 None => live.for_each(|&entry| self.near.gather(entry)),
                 Some(Below { ring, base, room }) => {
-                    let ring = &mut self.rings[ring];
+                    let ring = &mut self.hierarchy.rings[ring];
                     for &entry in live {
                         let index = ring.index(entry.deadline);
                         ring.set(index);
-                        let slot = &mut self.slots[(base + index) as usize];
-                        slot.push(entry, room, &mut self.spare);
+                        let slot = &mut self.hierarchy.slots[(base + index) as usize];
+                        slot.push(entry, room, &mut self.hierarchy.spare);
                     }
                 }
             }
@@ -665,8 +412,9 @@ impl<T> Wheel<T> {
                 return true;
             }
         }
-        self.spare.recycle(open.block);
-        self.reset(open.place);
+        self.hierarchy.spare.recycle(open.block);
+        self.hierarchy.is_open = false;
+        self.hierarchy.reset(open.place);
         self.near.sort(open.start, open.last);
         true
     }
@@ -718,79 +466,16 @@ impl<T> Wheel<T> {
         self.near.prune(|entry| slab.is_live(entry));
     }
 
-    /// Nothing is left up to `now`: lets the lower rings cover its surroundings, so that what is
-    /// inserted next need not be moved often.
-    fn turn_to(&mut self, now: u64) {
-        if now <= self.horizon {
-            return;
-        }
-        let covering = self.rings.iter().position(|ring| now <= ring.last);
-        let at = covering.unwrap_or_else(|| {
-            self.turn_top_to(now);
-            self.rings.len() - 1
-        });
-        self.descend(at, now);
-    }
-
-    fn turn_top_to(&mut self, now: u64) {
-        let (start, last) = day_around(now, self.day);
-        self.cover(self.rings.len() - 1, start, last);
-    }
-
-    /// From ring `at`, which covers `now`, down to the lowest tier: each ring takes over the slot
-    /// around `now` from the one above, and near the last one. All of those slots are empty.
-    fn descend(&mut self, mut at: usize, now: u64) {
-        loop {
-            let (start, last) = self.rings[at].bounds_around(now);
-            if at <= self.inner {
-                return self.end_below(at, last);
-            }
-            at -= 1;
-            self.cover(at, start, last);
-        }
-    }
-
-    /// From now on ring `at` covers what is in `start..=last` and beyond the ring below.
-    fn cover(&mut self, at: usize, start: u64, last: u64) {
-        self.rings[at].start = start;
-        self.rings[at].last = last;
-    }
-
-    /// Moves the horizon to `last`, so that the rings below `at` cover nothing.
-    fn end_below(&mut self, at: usize, last: u64) {
-        debug_assert!(
-            last >= self.horizon,
-            "the horizon {} cannot go back",
-            self.horizon
-        );
-        self.horizon = last;
-        for ring in &mut self.rings[..at] {
-            ring.last = last;
-        }
-        self.inner_last = match self.inner.checked_sub(1) {
-            Some(highest) => self.rings[highest].last,
-            None => last,
-        };
-    }
-
     /// The node of `key` has used up its stamps: removes every entry it has left anywhere, dead or
     /// alive, and begins anew. Once in four billion reschedules of one item.
     #[cold]
     fn purge(&mut self, key: Key, deadline: u64) -> Entry {
         let index = key.index();
-        let rings = 0..self.slots.len() as u32;
-        let days: Vec<u32> = self.far.values().map(|at| FAR + at).collect();
-        for place in rings.chain(days) {
-            let slot = self.slot_mut(place);
-            if slot.count() > 0 && slot.purge(index) {
-                self.detach(place);
-                self.reset(place);
-            }
-        }
+        self.hierarchy.purge(index);
         if let Some(mut open) = self.open.take() {
             open.block.drain(..std::mem::take(&mut open.done));
             open.block.retain(|entry| entry.index != index);
-            self.slot_mut(open.place).purge(index);
+            self.hierarchy.slot_mut(open.place).purge(index);
             self.open = Some(open);
         }
         self.near.purge(index);
@@ -806,10 +491,4 @@ impl<T> fmt::Debug for Wheel<T> {
             .field("next_expiry", &self.next_expiry())
             .finish_non_exhaustive()
     }
-}
-
-/// First and last nanosecond of the day of `time`.
-fn day_around(time: u64, day: u64) -> (u64, u64) {
-    let start = time - time % day;
-    (start, start.saturating_add(day - 1))
 }

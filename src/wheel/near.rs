@@ -2,6 +2,8 @@
 //!
 //! One slot at a time is gathered into a run and sorted once. What is inserted later, for the same
 //! stretch, goes to a heap beside it.
+//!
+//! Owned by a wheel. It holds entries, never items: the wheel takes those out of the slab.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -29,7 +31,7 @@ pub(super) struct Near {
     /// Entries known to be dead: never more than are.
     dead: usize,
     /// Whether more may be.
-    suspect: bool,
+    may_hold_dead: bool,
 }
 
 impl Near {
@@ -136,14 +138,14 @@ impl Near {
 
     /// One of the entries has died.
     #[inline]
-    pub(super) fn bury(&mut self) {
+    pub(super) fn mark_dead(&mut self) {
         self.dead += 1;
     }
 
     /// An entry has died that may be here or elsewhere.
     #[inline]
-    pub(super) fn suspect(&mut self) {
-        self.suspect = true;
+    pub(super) fn note_possible_dead(&mut self) {
+        self.may_hold_dead = true;
     }
 
     /// Some dead entries were taken out.
@@ -155,7 +157,7 @@ impl Near {
     /// outnumber the live ones by far.
     #[inline]
     pub(super) fn prune(&mut self, is_live: impl Fn(&Entry) -> bool) {
-        if (self.dead > 0 || self.suspect) && !self.unsorted {
+        if (self.dead > 0 || self.may_hold_dead) && !self.unsorted {
             self.prune_front(is_live);
         }
     }
@@ -182,7 +184,7 @@ impl Near {
             self.dead = 0;
         }
         self.pass(0);
-        self.suspect &= !(self.run.is_empty() && self.late.is_empty());
+        self.may_hold_dead &= !(self.run.is_empty() && self.late.is_empty());
     }
 
     /// Drops the entries that `keep` refuses.

@@ -1,4 +1,6 @@
 //! A tier at work: the stretch of time it covers just now, and which of its slots hold entries.
+//!
+//! Owned by the hierarchy. It holds no entry itself: its slots are in the hierarchy's table.
 
 /// A ring whose slots were never needed has no place for them yet.
 const UNUSED: u32 = u32::MAX;
@@ -81,7 +83,7 @@ impl Ring {
         (self.base != UNUSED).then(|| self.base + index)
     }
 
-    pub(super) fn settle_at(&mut self, base: u32) {
+    pub(super) fn place_at(&mut self, base: u32) {
         self.base = base;
     }
 

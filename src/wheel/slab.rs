@@ -2,15 +2,27 @@
 //!
 //! Nodes come in blocks that never move, so growth copies nothing, and a block without a live node
 //! is given back. What must outlive a block is kept beside it: the generations it has reached.
+//!
+//! Owned by a wheel. It knows no time: a deadline is stored here, and compared elsewhere.
 
 use std::num::NonZeroU64;
 
-use super::Due;
 use super::slot::Entry;
 
 /// Nodes in a block.
 const BLOCK: u32 = 1024;
 const NONE: u32 = u32::MAX;
+
+/// An item that has become due, out of the wheel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due<T> {
+    /// The key that named the item; stale now.
+    pub key: Key,
+    /// When it became due, exactly as asked for.
+    pub deadline: u64,
+    /// The item.
+    pub item: T,
+}
 
 /// Names one pending item of one wheel. After the item has gone, the key is stale for ever: it
 /// never names a later item.

@@ -1,7 +1,9 @@
-//! A slot: the entries of one tick, first come first served, in blocks of bounded size.
+//! A slot: the entries of one tick, first in, first out, in blocks of bounded size.
 //!
 //! Blocks rather than one vector: no insert ever copies a million entries, slack is at most a
 //! block, and memory goes back block by block while a large slot is being drained.
+//!
+//! Owned by the hierarchy. It does not sort, and looks at an entry only to sweep the dead ones.
 
 use std::collections::VecDeque;
 
@@ -163,7 +165,7 @@ impl Slot {
     /// block; from then on each cancel sweeps a block, which comes to two or three entries for each
     /// cancel in the long run. Returns whether the slot is left without a live entry.
     #[inline]
-    pub(super) fn bury(&mut self, is_live: impl Fn(&Entry) -> bool) -> bool {
+    pub(super) fn mark_dead(&mut self, is_live: impl Fn(&Entry) -> bool) -> bool {
         self.dead += 1;
         debug_assert!(
             self.dead <= self.count,

@@ -1,3 +1,5 @@
+use super::hierarchy::day_around;
+use super::slot::Slot;
 use super::*;
 
 const MS: u64 = 1_000_000;
@@ -42,8 +44,8 @@ impl<T> Wheel<T> {
     /// Checks the invariants of the module's page.
     fn check(&self) {
         let mut live = 0;
-        let mut end = self.horizon;
-        for (at, ring) in self.rings.iter().enumerate() {
+        let mut end = self.hierarchy.horizon;
+        for (at, ring) in self.hierarchy.rings.iter().enumerate() {
             assert!(
                 end <= ring.last,
                 "ring {at} ends at {}, before {end}",
@@ -59,13 +61,13 @@ impl<T> Wheel<T> {
                     continue;
                 };
                 let open = self.open.as_ref().is_some_and(|open| open.place == place);
-                let slot = self.slot(place);
+                let slot = self.hierarchy.slot(place);
                 assert!(occupied || open || slot.count() == 0, "hidden: {slot:?}");
                 if occupied {
                     assert!(slot.count() > 0, "ring {at}: slot {index} is empty");
                     let (start, last) = ring.bounds_at(place);
                     assert!(
-                        start > self.horizon,
+                        start > self.hierarchy.horizon,
                         "ring {at}: slot {index} is in the past"
                     );
                     live += self.check_slot(slot, start.max(end + 1), last);
@@ -73,13 +75,13 @@ impl<T> Wheel<T> {
             }
             end = ring.last;
         }
-        for (&day, &at) in &self.far {
-            let (start, last) = day_around(day * self.day, self.day);
+        for (&day, &at) in &self.hierarchy.far {
+            let (start, last) = day_around(day * self.hierarchy.day, self.hierarchy.day);
             assert!(start > end, "day {day} begins before {end}");
-            live += self.check_slot(&self.far_slots[at as usize], start, last);
+            live += self.check_slot(&self.hierarchy.far_slots[at as usize], start, last);
         }
         if let Some(open) = &self.open {
-            let slot = self.slot(open.place);
+            let slot = self.hierarchy.slot(open.place);
             let rest = open.block[open.done..].iter().chain(slot.entries());
             live += rest.filter(|entry| self.slab.is_live(entry)).count();
         }
@@ -408,7 +410,12 @@ fn a_heartbeat_leaves_no_trail() {
         wheel.reschedule(key, 30 * SECOND + beat);
     }
     wheel.check();
-    let entries: usize = wheel.slots.iter().map(|slot| slot.entries().count()).sum();
+    let entries: usize = wheel
+        .hierarchy
+        .slots
+        .iter()
+        .map(|slot| slot.entries().count())
+        .sum();
     assert!(entries < 1_000, "{entries} entries for two items");
 }
 
@@ -596,14 +603,23 @@ fn memory_goes_back_after_a_burst() {
     for item in 0..50_000 {
         assert!(wheel.remove(keys[item * 7_919 % 100_000]).is_some());
     }
-    let entries: usize = wheel.slots.iter().map(|slot| slot.entries().count()).sum();
+    let entries: usize = wheel
+        .hierarchy
+        .slots
+        .iter()
+        .map(|slot| slot.entries().count())
+        .sum();
     assert!(entries < 130_000, "{entries} entries for 50,000 items");
     let mut out = Vec::new();
     while wheel.advance(100 * SECOND, 256, &mut out) {}
     assert_eq!(out.len(), 50_000);
     assert_eq!(wheel.slab.blocks_in_use(), 1);
     assert!(
-        wheel.slots.iter().all(|slot| slot.capacity() == 0),
+        wheel
+            .hierarchy
+            .slots
+            .iter()
+            .all(|slot| slot.capacity() == 0),
         "slots keep memory"
     );
     assert!(
@@ -658,7 +674,12 @@ fn cancelling_from_the_back_sweeps_as_well() {
         wheel.remove(*key);
     }
     wheel.check();
-    let entries: usize = wheel.slots.iter().map(|slot| slot.entries().count()).sum();
+    let entries: usize = wheel
+        .hierarchy
+        .slots
+        .iter()
+        .map(|slot| slot.entries().count())
+        .sum();
     assert!(entries < 2_500, "{entries} entries for 1,000 items");
     assert_eq!(
         advance(&mut wheel, 7_001 * SECOND),

@@ -1,4 +1,6 @@
 //! The shape of a wheel: which tiers it has, and why a set of tiers is refused.
+//!
+//! Owned by whoever builds a wheel, which copies what it needs. It never changes once it is made.
 
 use std::fmt;
 
