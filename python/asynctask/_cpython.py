@@ -189,8 +189,15 @@ def is_on_loop() -> bool:
 
 
 def module_of_caller(depth: int) -> str:
-    """Give the name of the module whose function is *depth* calls above the calling one."""
-    name = sys._getframe(depth + 1).f_globals.get("__name__", "")
+    """Give the name of the module whose function is *depth* calls above the calling one.
+
+    It is empty if that is called from C, with no function of Python's below.
+    """
+    try:
+        frame = sys._getframe(depth + 1)
+    except ValueError:  # the stack is not that deep
+        return ""
+    name = frame.f_globals.get("__name__", "")
     return name if isinstance(name, str) else ""
 
 

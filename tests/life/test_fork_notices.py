@@ -70,6 +70,19 @@ assert fork(child) == 0
     )
 
 
+def test_a_child_of_a_fork_that_no_python_code_asked_for_is_told(run_forking):
+    """C code may fork with the hooks, as uWSGI can: no function of Python's has called them."""
+    run_forking(
+        TOLD
+        + """
+beat = asynctask.post_task(int, IntervalTask(1000))
+os.register_at_fork(after_in_child=lambda: os._exit(len(told) + 40))  # called after ours
+pid = AsyncTaskPool(1).submit(os.fork).result(20)
+assert wait_for(pid) == 41
+"""
+    )
+
+
 @pytest.mark.parametrize("how", ["multiprocessing", "subprocess"])
 def test_a_child_for_one_call_is_not_told(run_python, how):
     """Nobody expects the parent's series in a process of a pool's, or before an `exec`."""
@@ -101,8 +114,23 @@ def test_a_fork_that_python_does_not_know_of(run_forking):
     run_forking(
         TOLD
         + """
-import ctypes
+import ctypes, sysconfig
 os.fork = ctypes.PyDLL(None).fork  # no hooks, and the interpreter stays with this thread
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    # No other thread may be attached then: docs/design/free-threading.md.
+    def is_asleep(thread):
+        if int(thread) == threading.get_native_id():
+            return True
+        try:
+            with open(f"/proc/self/task/{thread}/stat") as stat:
+                return stat.read().rpartition(")")[2].split()[0] == "S"
+        except (FileNotFoundError, ProcessLookupError):
+            return True  # it has ended
+    def fork_while_others_sleep(fork=os.fork):
+        while not all(map(is_asleep, os.listdir("/proc/self/task"))):
+            time.sleep(0.001)
+        return fork()
+    os.fork = fork_while_others_sleep
 pool = AsyncTaskPool(2, min_workers=1)
 assert pool.submit(lambda: 1).result(20) == 1
 assert asynctask.post_task(lambda: 2, DelayTask(0.001)).result(20) == 2
@@ -118,6 +146,8 @@ def child():
     assert pool.post_task(lambda: 5, DelayTask(0.001)).result(20) == 5
     mine = pool.post_task(int, IntervalTask(0.001))
     mine.wait_for_finished_count(3, 20)
+    mine.stop_and_wait(20)
+    mine = pool.post_task(int, IntervalTask(1000))
     assert len(told) == 1
     def grandchild():
         assert mine.cancelled()
@@ -212,7 +242,7 @@ def test_a_thousand_forks_under_load(run_forking):
     run_forking(
         """
 pool = AsyncTaskPool(4, idle_timeout=0)
-stop = threading.Event(run_forking)
+stop = threading.Event()
 def post():
     while not stop.is_set():
         tasks = [pool.submit(int), pool.post_task(int, DelayTask(0.0005)), asynctask.post_task(int)]
@@ -251,7 +281,7 @@ def test_forks_in_callbacks_under_load(run_forking):
 pool = AsyncTaskPool(4)
 beat = pool.post_task(int, IntervalTask(0.001))
 def callback(n):
-    pid = os.fork(run_forking)
+    pid = os.fork()
     if pid == 0:
         assert pool.submit(abs, -n).result(30) == n
         pool.submit(int)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 from pathlib import Path
 
@@ -139,6 +140,8 @@ def test_uwsgi(tmp_path, port, until):
         *(f"127.0.0.1:{port}", "--master", "--processes", "2", "--enable-threads"),
         *("--die-on-term", "--need-app", "--module", "app"),
         *("--pythonpath", Path(asynctask.__file__).parents[1]),
+        # Without a GIL it must tell Python: docs/design/free-threading.md.
+        *(["--py-call-uwsgi-fork-hooks"] if sysconfig.get_config_var("Py_GIL_DISABLED") else []),
     ]
     with serving(command, tmp_path, log) as server:
         until(lambda: server.poll() is not None or "spawned uWSGI worker 2" in log.read_text(), 60)
