@@ -22,7 +22,8 @@ use std::sync::Weak;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::Error;
-use crate::sync::{AtomicU64, Mutex, Ordering, Parked, Parker, Wake, lock};
+pub use crate::sync::Wake;
+use crate::sync::{AtomicU64, Mutex, Ordering, Parked, Parker, lock};
 
 /// Nanoseconds since a clock's origin. Zero is the clock's creation; `u64` lasts 584 years.
 pub type Nanos = u64;

@@ -24,17 +24,17 @@
 //! | module        | what it is                                                                    |
 //! |---------------|-------------------------------------------------------------------------------|
 //! | [`wheel`]     | the three tiers; pure data: no clock, no lock, no thread                      |
-//! | [`timer`]     | the thread that sleeps until the next deadline                                |
-//! | [`pool`]      | workers, queue, wake-ups, growth, shutdown                                    |
-//! | [`series`]    | when an interval task runs next; pure arithmetic                              |
-//! | [`task`]      | the state machine of one task, cancel, waiters                                |
-//! | [`ticks`]     | gives each tick of a series out once                                          |
-//! | [`engine`]    | brings them together; for whoever embeds the core                             |
-//! | [`scheduler`] | the facade for Rust users                                                     |
+//! | `timer`       | the thread that sleeps until the next deadline                                |
+//! | `pool`        | workers, queue, wake-ups, growth, shutdown                                    |
+//! | `series`      | when an interval task runs next; pure arithmetic                              |
+//! | `task`        | the state machine of one task, cancel, waiters                                |
+//! | `ticks`       | gives each tick of a series out once                                          |
+//! | `engine`      | brings them together; for whoever embeds the core                             |
+//! | `scheduler`   | the facade for Rust users                                                     |
 //! | [`clock`]     | the system's two clocks, and one that is moved by hand                        |
-//! | [`error`]     | the one error enum                                                            |
-//! | [`fork`]      | what a forked child may still touch                                           |
-//! | [`sync`]      | primitives, `std`'s or loom's                                                 |
+//! | `error`       | what can go wrong, in one enum, and what a post and a join say of their own   |
+//! | `fork`        | what a forked child may still touch                                           |
+//! | `sync`        | primitives, `std`'s or loom's                                                 |
 //!
 //! Each depends only on those below it: `scheduler → engine → {timer, pool, task} → {wheel, series,
 //! clock, error, fork, sync}`.
@@ -62,21 +62,65 @@
 //! No lock is taken while another is held, but for two steps, in this order: under the timer's lock,
 //! and under the queue's when it looks for a run to drop, the engine takes a task's; and under a task's
 //! that of its series.
+//!
+//! # What is public
+//!
+//! [`Scheduler`], what it gives and what it is told, [`clock`] and [`wheel`]. What is below them is for
+//! who embeds the core, as the Python module does, and can be seen with the feature `unstable-embed`:
+//! it comes without promises, and may change with any version.
+#![cfg_attr(
+    not(feature = "unstable-embed"),
+    expect(
+        dead_code,
+        unused_imports,
+        unreachable_pub,
+        reason = "without its feature, what only the binding uses is used by nobody, nor reached"
+    )
+)]
 
 pub mod clock;
-pub mod engine;
-pub mod error;
-pub mod fork;
-pub mod pool;
-pub mod scheduler;
-pub mod series;
-pub mod sync;
-pub mod task;
-pub mod ticks;
-pub mod timer;
+mod scheduler;
 pub mod wheel;
 
-pub use engine::{Delayed, OnFull, Options, Stats};
+// Each twice: rustfmt finds no module in a macro.
+#[cfg(not(feature = "unstable-embed"))]
+mod engine;
+#[cfg(feature = "unstable-embed")]
+pub mod engine;
+#[cfg(not(feature = "unstable-embed"))]
+mod error;
+#[cfg(feature = "unstable-embed")]
+pub mod error;
+#[cfg(not(feature = "unstable-embed"))]
+mod fork;
+#[cfg(feature = "unstable-embed")]
+pub mod fork;
+#[cfg(not(feature = "unstable-embed"))]
+mod pool;
+#[cfg(feature = "unstable-embed")]
+pub mod pool;
+#[cfg(not(feature = "unstable-embed"))]
+mod series;
+#[cfg(feature = "unstable-embed")]
+pub mod series;
+#[cfg(not(feature = "unstable-embed"))]
+mod sync;
+#[cfg(feature = "unstable-embed")]
+pub mod sync;
+#[cfg(not(feature = "unstable-embed"))]
+mod task;
+#[cfg(feature = "unstable-embed")]
+pub mod task;
+#[cfg(not(feature = "unstable-embed"))]
+mod ticks;
+#[cfg(feature = "unstable-embed")]
+pub mod ticks;
+#[cfg(not(feature = "unstable-embed"))]
+mod timer;
+#[cfg(feature = "unstable-embed")]
+pub mod timer;
+
+pub use engine::{Delayed, OnFull, Stats};
 pub use error::{Error, JoinError, PostError, PostErrorKind};
 pub use pool::PoolCounts;
 pub use scheduler::{JoinHandle, Scheduler, SchedulerBuilder, SchedulerHandle, SeriesHandle};

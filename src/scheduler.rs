@@ -1,37 +1,32 @@
 //! The facade for Rust users: closures in, handles out.
 //!
-//! A [`Scheduler`] owns one [`Engine`] whose jobs are closures; [`SchedulerHandle`]s share it. They add
-//! nothing to the engine but types, and take no decision about when or where a task runs.
+//! A [`Scheduler`] owns one [`Engine`](crate::engine::Engine) whose jobs are closures;
+//! [`SchedulerHandle`]s share it. They add nothing to the engine but types, and take no decision about
+//! when or where a task runs.
 //!
 //! | file     | what it is                                        |
 //! |----------|---------------------------------------------------|
+//! | `handle` | what posts                                        |
 //! | `join`   | what a post gives                                 |
 //! | `native` | the task, its closure and its result              |
 //! | `waker`  | whom a handle wakes that is polled                |
-//!
-//! # When the threads leave
-//!
-//! Owner and handles are those who may post, the [`Posters`]. When the last of them is dropped nobody
-//! can post any more, and the engine is told: what was posted runs as it would have, and with the end
-//! of the last task all threads leave. Tasks and their handles keep the engine, but post nothing. A
-//! shutdown is for those who want that earlier, and want to wait for it.
 #![forbid(unsafe_code)]
 
+mod handle;
 mod join;
 mod native;
 mod waker;
 
+pub use self::handle::SchedulerHandle;
 pub use self::join::{JoinHandle, SeriesHandle};
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::native::{Native, NativeJob, NativeRunner, Often, Once};
-use crate::clock::{Clock, nanos};
-use crate::engine::{Delayed, Engine, OnFull, Options, Stats};
+use crate::clock::Clock;
+use crate::engine::{Delayed, OnFull, Options, Stats};
 use crate::error::{Error, PostError};
-use crate::series::{Every, Series};
-use crate::task::Task;
+use crate::series::Every;
 use crate::wheel::Tiers;
 
 /// How a [`Scheduler`] is to be built; see [`Scheduler::builder`].
@@ -222,13 +217,8 @@ impl Scheduler {
     }
 
     fn with(options: &Options) -> Self {
-        let engine = Engine::new(options, Arc::new(NativeRunner));
-        Self {
-            handle: SchedulerHandle {
-                _posters: Arc::new(Posters(Arc::clone(&engine))),
-                engine,
-            },
-        }
+        let handle = SchedulerHandle::start(options);
+        Self { handle }
     }
 
     /// What others post by: clone it.
@@ -336,7 +326,7 @@ impl Scheduler {
     /// ```
     pub fn resize(&self, max_workers: usize) -> Result<(), Error> {
         check_max_workers(max_workers)?;
-        self.handle.engine.pool().resize(max_workers);
+        self.handle.engine().pool().resize(max_workers);
         Ok(())
     }
 
@@ -370,7 +360,7 @@ impl Scheduler {
     /// # Ok::<(), asynctask::Error>(())
     /// ```
     pub fn shutdown_with(self, delayed: Delayed) -> bool {
-        let is_whole = self.handle.engine.close_with(true, delayed, ());
+        let is_whole = self.handle.engine().close_with(true, delayed, ());
         self.join(None);
         is_whole
     }
@@ -393,7 +383,7 @@ impl Scheduler {
     /// # Ok::<(), asynctask::Error>(())
     /// ```
     pub fn shutdown_timeout(self, timeout: Duration) -> bool {
-        self.handle.engine.close(true, ());
+        self.handle.engine().close(true, ());
         self.join(Instant::now().checked_add(timeout))
     }
 
@@ -405,13 +395,13 @@ impl Scheduler {
     /// scheduler.shutdown_now();
     /// ```
     pub fn shutdown_now(self) {
-        self.handle.engine.close(false, ());
+        self.handle.engine().close(false, ());
         self.join(None);
     }
 
     /// `false`: the deadline passed first.
     fn join(&self, deadline: Option<Instant>) -> bool {
-        let engine = &self.handle.engine;
+        let engine = self.handle.engine();
         // With signals ignored, it ends in one of two ways.
         let joined = engine.join(deadline, &mut || false);
         // What workers that give up have left in the queue, and what there was no time for; on a worker
@@ -426,190 +416,5 @@ impl Scheduler {
 impl Default for Scheduler {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Posts to a [`Scheduler`].
-///
-/// Thread-safe, and cheap to clone. A callback may hold one, and post by it.
-///
-/// ```
-/// let scheduler = asynctask::Scheduler::new();
-/// let handle = scheduler.handle().clone();
-/// let outer = scheduler.post(move || handle.post(|| 5).unwrap().join().unwrap())?;
-/// assert_eq!(outer.join().unwrap(), 5);
-/// # Ok::<(), asynctask::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct SchedulerHandle {
-    engine: Arc<Engine<NativeJob>>,
-    /// Shared by the owner and the handles alone; see [When the threads
-    /// leave](self#when-the-threads-leave).
-    _posters: Arc<Posters>,
-}
-
-/// Those who may post; its drop tells the engine that there are none any more.
-#[derive(Debug)]
-struct Posters(Arc<Engine<NativeJob>>);
-
-impl Drop for Posters {
-    fn drop(&mut self) {
-        if !self.0.is_inherited() {
-            self.0.release(());
-        }
-    }
-}
-
-impl SchedulerHandle {
-    /// That of a scheduler which the whole process shares. It is made at first use, with the default
-    /// options, and nobody can shut it down.
-    ///
-    /// ```
-    /// use asynctask::SchedulerHandle;
-    ///
-    /// assert_eq!(SchedulerHandle::global().post(|| 5)?.join().unwrap(), 5);
-    /// # Ok::<(), asynctask::Error>(())
-    /// ```
-    pub fn global() -> &'static Self {
-        static GLOBAL: OnceLock<Scheduler> = OnceLock::new();
-        GLOBAL.get_or_init(Scheduler::new).handle()
-    }
-
-    /// Posts `callback` for a worker to run now.
-    ///
-    /// # Errors
-    /// A [`PostError`], with the callback, when the scheduler is shut down, its queue is full and it was
-    /// told not to wait, or the system has no thread to give.
-    ///
-    /// ```
-    /// use asynctask::SchedulerHandle;
-    ///
-    /// let task = SchedulerHandle::global().post(|| 1 + 1)?;
-    /// assert_eq!(task.join().unwrap(), 2);
-    /// # Ok::<(), asynctask::Error>(())
-    /// ```
-    #[doc(alias = "spawn")]
-    #[doc(alias = "spawn_blocking")]
-    pub fn post<T, F>(&self, callback: F) -> Result<JoinHandle<T>, PostError<F>>
-    where
-        T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
-    {
-        let native = self.native(Task::one_shot(), Once::new(callback));
-        let posted = self.engine.post(native.job(), (), &mut |pool, place| {
-            pool.wait_for_room(place, &mut || false)
-        });
-        match posted {
-            Ok(()) => Ok(JoinHandle::new(native)),
-            Err(error) => Err(PostError::new(error, native.take_back().into_inner())),
-        }
-    }
-
-    /// Posts `callback` for a worker to run once `delay` has passed; never before.
-    ///
-    /// # Errors
-    /// A [`PostError`], with the callback, when the scheduler is shut down or the system has no thread to
-    /// give.
-    ///
-    /// ```
-    /// use std::time::{Duration, Instant};
-    ///
-    /// let scheduler = asynctask::Scheduler::new();
-    /// let posted = Instant::now();
-    /// let task = scheduler.post_after(Duration::from_millis(5), Instant::now)?;
-    /// assert!(task.join().unwrap() >= posted + Duration::from_millis(5));
-    /// # Ok::<(), asynctask::Error>(())
-    /// ```
-    pub fn post_after<T, F>(
-        &self,
-        delay: Duration,
-        callback: F,
-    ) -> Result<JoinHandle<T>, PostError<F>>
-    where
-        T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
-    {
-        let native = self.native(Task::one_shot(), Once::new(callback));
-        let deadline = self.engine.now().saturating_add(nanos(delay));
-        match self.engine.post_at(native.job(), deadline, ()) {
-            Ok(()) => Ok(JoinHandle::new(native)),
-            Err(error) => Err(PostError::new(error, native.take_back().into_inner())),
-        }
-    }
-
-    /// Posts `callback` for a worker to run as `every` asks.
-    ///
-    /// # Errors
-    /// A [`PostError`], with the callback, when `every` makes no sense, the scheduler is shut down, or the
-    /// system has no thread to give.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use asynctask::{Every, PostErrorKind, Scheduler};
-    ///
-    /// let scheduler = Scheduler::new();
-    /// let never = scheduler.post_every(&Every::new(Duration::ZERO), || ()).unwrap_err();
-    /// assert_eq!(never.kind(), PostErrorKind::Invalid);
-    /// assert_eq!(never.to_string(), "interval must be longer than 0");
-    ///
-    /// let beat = scheduler.post_every(&Every::new(Duration::from_millis(1)), || ())?;
-    /// beat.wait_for_runs(3, None)?;
-    /// beat.stop();
-    /// # Ok::<(), asynctask::Error>(())
-    /// ```
-    pub fn post_every<T, F>(
-        &self,
-        every: &Every,
-        callback: F,
-    ) -> Result<SeriesHandle<T>, PostError<F>>
-    where
-        T: Send + 'static,
-        F: FnMut() -> T + Send + 'static,
-    {
-        let now = self.engine.moment();
-        let series = match Series::new(every, now) {
-            Ok(series) => series,
-            Err(error) => return Err(PostError::new(error, callback)),
-        };
-        let native = self.native(Task::series(series), Often(callback));
-        match self.engine.post_at(native.job(), now.now, ()) {
-            Ok(()) => Ok(SeriesHandle::new(native)),
-            Err(error) => Err(PostError::new(error, native.take_back().0)),
-        }
-    }
-
-    /// The counts at this instant.
-    ///
-    /// ```
-    /// let scheduler = asynctask::Scheduler::new();
-    /// assert_eq!(scheduler.handle().stats().submitted, 0);
-    /// ```
-    pub fn stats(&self) -> Stats {
-        self.engine.stats()
-    }
-
-    /// The engine, for who embeds the core.
-    #[cfg(feature = "unstable-embed")]
-    pub fn engine(&self) -> &Arc<Engine<NativeJob>> {
-        &self.engine
-    }
-
-    /// A task that is not posted.
-    #[cfg(all(test, not(loom)))]
-    pub(crate) fn one_shot<T, F>(&self, callback: F) -> (NativeJob, JoinHandle<T>)
-    where
-        T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
-    {
-        let native = self.native(Task::one_shot(), Once::new(callback));
-        (native.job(), JoinHandle::new(native))
-    }
-
-    fn native<T, C>(&self, task: Task, callback: C) -> Arc<Native<T, C>>
-    where
-        T: Send + 'static,
-        C: native::Callback<T>,
-    {
-        Native::new(task, Arc::clone(&self.engine), callback)
     }
 }
