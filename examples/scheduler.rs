@@ -57,7 +57,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // A callback that panics costs one task, and says why.
     let failed = scheduler.post(|| panic!("no such file"))?.join();
-    println!("{}", failed.map(|(): ()| "unexpected").unwrap_err());
+    println!(
+        "{}",
+        failed.map(|(): ()| "no panic").expect_err("it panics")
+    );
 
     // The end: what is queued runs first.
     scheduler.shutdown();
@@ -70,7 +73,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     let (go_on, gone_on) = std::sync::mpsc::channel::<()>();
     let first = busy.post(move || gone_on.recv().is_err())?;
-    let refused = busy.post(|| "here instead").unwrap_err();
+    let refused = busy.post(|| "here instead");
+    let refused = refused.expect_err("the only worker is busy");
     assert_eq!(refused.kind(), PostErrorKind::QueueFull);
     println!("run {}", refused.into_inner()());
     drop(go_on);
