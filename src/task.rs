@@ -12,10 +12,14 @@
 //! |           | its way between them   | who cancels or stops                | Cancelled                  |
 //! |           |                        | the timer thread (bare tasks only)  | Pending, Finished          |
 //! | Running   | one thread             | that thread                         | Finished, Failed, Pending, |
-//! |           |                        |                                     | Cancelled (a series)       |
+//! |           |                        |                                     | Cancelled                  |
 //! | Finished, | nobody                 | nobody                              |                            |
 //! | Failed,   |                        |                                     |                            |
 //! | Cancelled |                        |                                     |                            |
+//!
+//! A series is cancelled from Running when it was stopped meanwhile, a one-shot when its run was cancelled
+//! where it went on, as a coroutine's is. Of these changes the timer's lock is held for Running to
+//! Pending alone, so that the task is on the wheel when it is seen to wait.
 //!
 //! The whole state is one 64-bit word: phase, flags, and the number of runs that have ended. One
 //! word, so that "the third run has ended", "it waits again" and "somebody is waiting for this"

@@ -1,13 +1,13 @@
 //! How an engine ends: closed, drained, released, joined.
 //!
-//! | call         | new tasks | queued                 | on the wheel                       | threads leave   |
-//! |--------------|-----------|------------------------|------------------------------------|-----------------|
-//! | `close`      | refused   | run (`drain`), or cancelled | cancelled                     | when all is run |
-//! | `close_with` | refused   | the same               | cancelled, run now, or waited for; series cancelled | the same |
-//! | `fail_all`   | refused   | failed                 | failed                             | the same        |
-//! | `release`    | none come | run                    | run when due, series too           | when all are over |
+//! | call         | new tasks | queued                      | on the wheel                                        |
+//! |--------------|-----------|-----------------------------|-----------------------------------------------------|
+//! | `close`      | refused   | run (`drain`), or cancelled | cancelled                                           |
+//! | `close_with` | refused   | run (`drain`), or cancelled | cancelled, run now, or waited for; series cancelled |
+//! | `fail_all`   | refused   | failed                      | failed                                              |
+//! | `release`    | none come | run                         | run when due, series too                            |
 //!
-//! Only the joins wait.
+//! The threads leave when nothing is left to run. Only the joins wait for that.
 #![forbid(unsafe_code)]
 
 use std::time::Instant;
@@ -23,8 +23,8 @@ use crate::task::{Cancel, Wakes};
 
 impl<J: Job> Engine<J> {
     /// Refuses further tasks and cancels those on the wheel. With `drain` the queue is still worked
-    /// off, otherwise what is in it is cancelled too. Does not wait; see [`Pool::join`](crate::pool::Pool::join). May be
-    /// called again, by anyone, also from a callback.
+    /// off, otherwise what is in it is cancelled too. It does not wait for workers; see
+    /// [`join`](Self::join). May be called again, by anyone, also from a callback.
     ///
     /// `false`: a task was cut short, that is, cancelled though it would have run. A series has no end
     /// of its own: to be stopped is how it ends, and cuts nothing short.

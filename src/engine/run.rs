@@ -3,13 +3,16 @@
 //! Called by runners, by whoever waits for a task on a worker, and by whoever ends a run that went on
 //! elsewhere. It never waits, and never decides when a task runs.
 //!
-//! | outcome   | one-shot            | series                                                        |
-//! |-----------|---------------------|---------------------------------------------------------------|
-//! | Value     | Finished            | back on the wheel; after its last run Finished, when stopped Cancelled |
-//! | Failure   | Failed              | the failure is told, and as for Value; after its last run Failed |
-//! | Gone      | Failed              | Failed; when stopped Cancelled, and the failure is told       |
-//! | Cancelled | Cancelled           | Cancelled                                                     |
-//! | Elsewhere | still Running, until [`complete`] brings one of the others | the same               |
+//! | outcome   | one-shot  | series that goes on | after its last run | series that was stopped |
+//! |-----------|-----------|---------------------|--------------------|-------------------------|
+//! | Value     | Finished  | Pending             | Finished           | Cancelled               |
+//! | Failure   | Failed    | Pending, told       | Failed             | Cancelled, told         |
+//! | Gone      | Failed    | Failed              | Failed             | Cancelled, told         |
+//! | Cancelled | Cancelled | Cancelled           | Cancelled          | Cancelled               |
+//! | Elsewhere | Running   | Running             | Running            | Running                 |
+//!
+//! Told: [`Job::run_failed`] gets the failure, for the result has no place for it. Elsewhere: until
+//! [`complete`] brings one of the others. A series that the closing of its engine cuts short was stopped.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;

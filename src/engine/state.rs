@@ -46,9 +46,9 @@ pub trait Job: Sized + Send + 'static {
     /// Calls the callback once, or has it called elsewhere. It may panic.
     fn call(&self, token: Self::Token<'_>) -> Outcome<Self::Value, Self::Failure>;
 
-    /// Whom [`call`](Job::call) will hand the run over to, if to anybody: [`ANYWHERE`](super::ANYWHERE), or the number
-    /// of somebody who may not get on while a certain thread waits, such as an event loop; see
-    /// [`Engine::join_runs`]. The answer never changes.
+    /// Whom [`call`](Job::call) will hand the run over to, if to anybody:
+    /// [`ANYWHERE`](super::ANYWHERE), or the number of somebody who may not get on while a certain
+    /// thread waits, such as an event loop; see [`Engine::join_runs`]. The answer never changes.
     fn handed_to(&self) -> Option<u64> {
         None
     }

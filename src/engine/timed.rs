@@ -1,7 +1,7 @@
 //! What a job answers when the timer asks it, under the timer's lock.
 //!
-//! The one place where a task's lock is taken under the timer's; the order and its rules are in
-//! [`crate::timer`]'s `item.rs`. A series draws its next deadline and goes back on the wheel in one hold of
+//! The one place where a task's lock is taken under the timer's; the order and its rules are at
+//! [`crate::timer::Item`]. A series draws its next deadline and goes back on the wheel in one hold of
 //! that lock, so who moves its deadline finds it in the run or on the wheel, never between them.
 #![forbid(unsafe_code)]
 

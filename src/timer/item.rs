@@ -1,23 +1,23 @@
 //! What a timer asks of the items on its wheel, under its lock.
-//!
-//! # Lock order: timer, then item
-//!
-//! Every method of [`Item`] is called while the timer's lock is held, and may take a lock of the
-//! item's: a task's, and below that its series'. These are the only places where the timer's lock and
-//! another are held at once, so two rules keep the order:
-//!
-//! 1. No method of an item calls the timer, the queue or a caller's code.
-//! 2. Nobody calls the timer while it holds a lock of an item's.
-//!
-//! They are asked under the lock so that the answer and the change of the wheel are one step. Whoever
-//! comes for an item meanwhile, to cancel or to move it, finds it either where it was, or on the wheel
-//! under the key that it knows.
 #![forbid(unsafe_code)]
 
 use crate::clock::{Moment, Nanos};
 use crate::wheel::Key;
 
 /// An item on a timer's wheel. Each method is called under the timer's lock, and is short.
+///
+/// # Lock order: timer, then item
+///
+/// Every method of this trait is called while the timer's lock is held, and may take a lock of the
+/// item's: a task's, and below that its series'. These are the only places where the timer's lock and
+/// another are held at once, so two rules keep the order:
+///
+/// 1. No method of an item calls the timer, the queue or a caller's code.
+/// 2. Nobody calls the timer while it holds a lock of an item's.
+///
+/// They are asked under the lock so that the answer and the change of the wheel are one step. Whoever
+/// comes for an item meanwhile, to cancel or to move it, finds it either where it was, or on the wheel
+/// under the key that it knows.
 pub trait Item: Send + 'static {
     /// Why an item comes to the wheel.
     type Arrival: Copy;

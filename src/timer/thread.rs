@@ -1,7 +1,8 @@
 //! The life of the timer thread.
 //!
 //! A loop: read the clock, advance the wheel, hand over what is due, or else sleep. How it sleeps and
-//! when it leaves is on [`crate::timer`]'s page. It holds the lock for no call but that of an item.
+//! when it leaves is on [`crate::timer`]'s page. Under the lock it calls items, as they go back on the
+//! wheel, and asks the sink whether it expects more, and calls nothing else.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
