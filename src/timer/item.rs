@@ -12,7 +12,7 @@ use crate::wheel::Key;
 /// item's: a task's, and below that its series'. These are the only places where the timer's lock and
 /// another are held at once, so two rules keep the order:
 ///
-/// 1. No method of an item calls the timer, the queue or a caller's code.
+/// 1. No method of an item calls the timer, the queue or a callback.
 /// 2. Nobody calls the timer while it holds a lock of an item's.
 ///
 /// They are asked under the lock so that the answer and the change of the wheel are one step. Whoever

@@ -1,10 +1,10 @@
 //! What a timer and its thread share: the wheel and its lock.
 //!
-//! | life     | inserts  | on the wheel           | left for                                      |
-//! |----------|----------|------------------------|-----------------------------------------------|
-//! | Open     | accepted | anything               | Draining by `refuse`, Closed by `close`       |
-//! | Draining | refused  | what outlasts a refusal | Closed, by the thread when the wheel is empty, or by `close` |
-//! | Closed   | refused  | nothing                |                                               |
+//! | life     | inserts  | on the wheel            | left by                                              |
+//! |----------|----------|-------------------------|------------------------------------------------------|
+//! | Open     | accepted | anything                | `refuse` to Draining, `close` to Closed              |
+//! | Draining | refused  | what outlasts a refusal | the thread, when the wheel is empty, or `close`      |
+//! | Closed   | refused  | nothing                 |                                                      |
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
