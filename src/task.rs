@@ -296,11 +296,14 @@ impl Task {
         let mut found = Cancel::Over;
         let flags = if cancel { STOP | CANCEL } else { STOP };
         self.update(|word| {
-            found = match View(word).phase() {
-                Phase::Pending => Cancel::Now,
-                Phase::Running if word & SERIES != 0 => Cancel::AfterRun,
-                Phase::Running => Cancel::Running,
-                Phase::Finished | Phase::Failed | Phase::Cancelled => Cancel::Over,
+            found = if is_in(word, Phase::Pending) {
+                Cancel::Now
+            } else if !is_in(word, Phase::Running) {
+                Cancel::Over
+            } else if word & SERIES != 0 {
+                Cancel::AfterRun
+            } else {
+                Cancel::Running
             };
             match found {
                 Cancel::Now => Some(in_phase(word, Phase::Cancelled) | flags),
