@@ -95,7 +95,7 @@ mod loom_tests {
                 let task = Arc::clone(&task);
                 thread::spawn(move || {
                     _ = task.stop(true);
-                    task.notify_cancelled();
+                    task.notify();
                 })
             };
             let (_, first) = flag();

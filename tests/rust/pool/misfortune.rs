@@ -264,7 +264,7 @@ fn a_worker_that_is_sent_for_while_its_runner_panics_is_replaced() {
     let again = sender.clone();
     push(&pool, move || sender.send(0).unwrap());
     assert_eq!(receive(&receiver, 1), [0]);
-    SENT_FOR.wait(); // it can be summoned
+    SENT_FOR.wait(); // it can be woken
     push(&pool, move || again.send(1).unwrap());
     SENT_FOR.wait(); // and has been
     assert_eq!(receive(&receiver, 1), [1]);
