@@ -11,9 +11,9 @@ use crate::gate::InTransition;
 use crate::hooks::Hooks;
 use crate::kept::try_attach;
 
-/// Has the calling thread attach for the first time, calls `arrived`, has `threading` know the thread as
-/// `name`, and lives its `life`. Afterwards all that Python has of the thread is gone. If the interpreter
-/// is going away, nothing is called.
+/// Has the calling thread, which has just been started, attach for the first time, calls `arrived`, has
+/// `threading` know the thread as `name`, and lives its `life`. Afterwards all that Python has of the
+/// thread is gone. If the interpreter is going away, nothing is called.
 pub(crate) fn live(name: &str, arrived: impl FnOnce(), life: impl FnOnce(Python<'_>)) {
     let mut transition = Some(InTransition::begin());
     try_attach(|py| {
@@ -24,7 +24,7 @@ pub(crate) fn live(name: &str, arrived: impl FnOnce(), life: impl FnOnce(Python<
         transition = Some(InTransition::begin_attached(py));
         Hooks::unregister_thread(unregister);
         context::drop_spare(py);
-        // SAFETY: `try_attach` has attached this thread, which was not.
+        // SAFETY: `try_attach` has attached this thread, which is one of ours, and was not before.
         unsafe { callback::end_thread_state(py) };
     });
     drop(transition); // not before the state has ended

@@ -1,7 +1,7 @@
 //! The default pool, and the functions of the module that use it.
 //!
-//! Owned by the process, one in each, made at first use. The lock below is a leaf: the pool is made outside it, and of
-//! two that were made in a race one is thrown away before it has started a thread.
+//! Owned by the process, one in each, made at first use. The lock below is a leaf: the pool is made outside
+//! it, and of two that were made in a race one is thrown away before it has started a thread.
 
 use std::time::Instant;
 

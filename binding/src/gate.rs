@@ -19,8 +19,9 @@
 //!    until the main thread is in no call of CPython's list; see [`crate::nudge`].
 //! 3. In the parent he takes that back; in the child, which has no other threads, all counts are 0.
 //!
-//! Steps 2 and 3 are called from [`crate::fork`]. Of two that come at once, at least one sees the other: hence `SeqCst`. Nobody is woken here: the
-//! waits are of microseconds, at a fork, and a lock would have to be repaired in the child.
+//! Steps 2 and 3 are called from [`crate::fork`]. Of two that come at once, at least one sees the other:
+//! hence `SeqCst`. Nobody is woken here: the waits are of microseconds, at a fork, and a lock would have to
+//! be repaired in the child.
 
 use std::cell::Cell;
 use std::marker::PhantomData;

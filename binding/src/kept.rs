@@ -9,16 +9,16 @@
 //! (`docs/design/binding.md`). So types keep it where it belongs:
 //!
 //! 1. It is made of a [`Bound`], or with a [`Python`] token: the thread is attached.
-//! 2. It is not [`Send`], which is checked below, so no other thread gets it, and neither does a closure given to
-//!    [`Python::detach`], which takes nothing that cannot be sent.
+//! 2. It is not [`Send`], which is checked below. So no other thread gets it, and neither does a closure
+//!    given to [`Python::detach`], which takes nothing that cannot be sent.
 //! 3. It does not outlive the attaching: [`try_attach`] returns nothing that cannot be sent, and in this
 //!    crate there is no other way to attach; clippy refuses pyo3's own. Where CPython calls us, it is
 //!    attached before and after.
 //!
-//! A thread local could still outlive the attaching, and has none in this crate. What has a `Kept` inside
-//! and is [`Send`] all the same must say why in an `unsafe impl`: there is
-//! [`Body`](crate::task::Body), and a [`SendKept`], whose drop asks. `make test-canary` builds a module in
-//! which a drop that got past all this ends the process, and so does every debug build.
+//! A `Kept` in a thread local would still outlive the attaching: there is none in this crate. What has one
+//! inside and is [`Send`] all the same must say why in an `unsafe impl`: there is
+//! [`Body`](crate::task::Body), and a [`SendKept`], whose drop asks. Debug builds ask each time, and so
+//! does the one of `make test-canary`: a drop that got past all this ends the process there.
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -36,6 +36,16 @@ pub(crate) fn try_attach<R: Send>(f: impl FnOnce(Python<'_>) -> R) -> Option<R> 
         reason = "here the result is one that can be sent"
     )]
     Python::try_attach(f)
+}
+
+/// In builds that look for objects which are dropped detached: stops at the first.
+#[inline]
+fn assert_attached() {
+    let is_looking = cfg!(any(debug_assertions, pyo3_disable_reference_pool));
+    assert!(
+        !is_looking || is_attached(),
+        "an object was dropped detached"
+    );
 }
 
 /// An owned reference that is dropped attached: by its type, as the head of this file says.
@@ -97,7 +107,7 @@ impl<T> Deref for Kept<T> {
 
 impl<T> Drop for Kept<T> {
     fn drop(&mut self) {
-        debug_assert!(is_attached(), "an object was dropped detached");
+        assert_attached();
         // SAFETY: the thread is attached, as the head of this file shows; the reference is owned, and
         // this is its end.
         unsafe { callback::release(self.object.as_ptr()) }
@@ -151,8 +161,7 @@ impl<T> SendKept<T> {
     /// Puts the reference on pyo3's list of those that whoever attaches next is to drop.
     #[cold]
     fn defer_release(&mut self) {
-        let may_stop = cfg!(any(debug_assertions, pyo3_disable_reference_pool));
-        assert!(!may_stop, "an object was dropped detached");
+        assert_attached();
         // SAFETY: it is dropped here, as a `Py`, which asks where it is.
         unsafe { ManuallyDrop::drop(&mut self.0.object) }
     }

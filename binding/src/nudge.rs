@@ -1,7 +1,7 @@
 //! Asks a main thread that computes to let a worker have the interpreter, when a task is due.
 //!
-//! Owned by the process; pools share it. Figures are in `docs/design/nudge.md`. It never attaches, never waits for the interpreter on behalf
-//! of the one who asks, and never runs a callback.
+//! Owned by the process; pools share it. Figures are in `docs/design/nudge.md`. It never attaches, never
+//! waits for the interpreter on behalf of the one who asks, and never runs a callback.
 //!
 //! Who wants the GIL from a thread that computes gets it after the switch interval, 5 ms, and with it
 //! every due task is that late. The eval loop looks for pending calls more often than that: a

@@ -1,7 +1,7 @@
 //! How much stack a thread of Python's would have.
 //!
-//! Owned by nobody; it changes nothing. `threading.stack_size` cannot be asked without being told: called without a size
-//! it sets it back to 0. The function below it can.
+//! Owned by nobody; it changes nothing. `threading.stack_size` cannot be asked without being told: called
+//! without a size it sets it back to 0. The function below it can.
 
 use asynctask::pool::default_stack_size;
 use pyo3::prelude::*;

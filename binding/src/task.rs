@@ -7,7 +7,8 @@
 //! (`docs/design/binding.md`).
 //!
 //! Owned by Python, like any object: by whoever has the handle, and by queue, wheel and worker for as long
-//! as the task is not over. It never decides when or where it runs. The body's lock is a leaf: nothing of Python's is called, and nothing dropped, under it.
+//! as the task is not over. It never decides when or where it runs. The body's lock is a leaf: nothing of
+//! Python's is called, and nothing dropped, under it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
