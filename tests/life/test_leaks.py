@@ -323,10 +323,11 @@ def run(way: str, number: int, batches: int, timeout: int) -> None:
     assert run_program(program, timeout=timeout).stdout == ""
 
 
+@pytest.mark.timeout(160)
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_ten_thousand_tasks(way):
     """No way to post and to wait leaves a reference, an object or a descriptor behind."""
-    run(way, 1_000, 10, 50)
+    run(way, 1_000, 10, 150)  # nested waits start a thread each, for 30 s on a busy machine
 
 
 @pytest.mark.slow
