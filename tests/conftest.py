@@ -11,7 +11,6 @@ import gc
 import os
 import signal
 import sysconfig
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,40 +18,17 @@ import pytest
 from asynctask import AsyncTaskPool
 from asynctask.testing import ManualClock, reset_default_pool
 from helpers.programs import run_program
+from helpers.threads import PATIENCE, Gate
 
 if TYPE_CHECKING:
     import weakref
     from collections.abc import Callable, Iterator
-
-PATIENCE = 30  # seconds that only a hang takes
 
 # Programs that the tests run find what a user's would: an unbuffered stdout hides a missing flush.
 os.environ.pop("PYTHONUNBUFFERED", None)
 # And Ctrl-C, which a shell has what it starts in the background ignore.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-class Gate:
-    """A callback that says when it has started, and returns when it is told to."""
-
-    def __init__(self) -> None:
-        self.started = threading.Event()
-        self.opened = threading.Event()
-
-    def __call__(self, *args: object) -> str:
-        """Wait to be opened."""
-        self.started.set()
-        assert self.opened.wait(PATIENCE), "the gate was never opened"
-        return "through"
-
-    def wait(self) -> None:
-        """Wait until a worker stands at the gate."""
-        assert self.started.wait(PATIENCE), "nobody came to the gate"
-
-    def open(self) -> None:
-        """Let the worker go on."""
-        self.opened.set()
 
 
 @pytest.fixture

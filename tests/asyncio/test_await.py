@@ -10,6 +10,7 @@ import asynctask.aio
 import pytest
 from asynctask import DelayTask, IntervalTask
 from helpers.coroutines import CountingLoop, eventually, fail
+from helpers.threads import join, start
 
 PATIENCE = 30
 
@@ -189,18 +190,15 @@ def test_loops_of_several_threads_await_one_task(new_loop, one, gate):
         ready.wait(PATIENCE)
         results.put(await held)
 
-    def start():
+    def serve():
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(wait())
 
-    threads = [threading.Thread(target=start) for _ in range(3)]
-    for thread in threads:
-        thread.start()
+    threads = [start(serve) for _ in range(3)]
     ready.wait(PATIENCE)
     gate.open()
     assert held.result(PATIENCE) == "through"
-    for thread in threads:
-        thread.join(PATIENCE)
+    join(*threads)
     assert [results.get(timeout=1) for _ in threads] == ["through"] * 3
 
 

@@ -3,11 +3,11 @@
 import asyncio
 import gc
 import queue
-import threading
 import weakref
 
 import pytest
 from asynctask import DelayTask, IntervalTask
+from helpers.threads import start
 
 PATIENCE = 30
 
@@ -212,8 +212,7 @@ def test_a_loop_that_is_closed_under_a_task(  # noqa: PLR0917  # they are fixtur
         except BaseException as error:
             caught.put(error)
 
-    thread = threading.Thread(target=wait)
-    thread.start()
+    thread = start(wait)
     loop.close()
     reference = weakref.ref(loop)
     started.clear()

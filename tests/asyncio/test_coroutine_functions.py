@@ -15,6 +15,7 @@ import asynctask.aio
 import pytest
 from asynctask import DelayTask, IntervalTask
 from helpers.coroutines import eventually, fail, mark
+from helpers.threads import start
 
 PATIENCE = 30
 
@@ -60,8 +61,7 @@ def test_a_coroutine_function_from_another_thread(new_loop, pool):
     async def failing():
         fail()
 
-    thread = threading.Thread(target=serve)
-    thread.start()
+    thread = start(serve)
     loop = loops.get(timeout=PATIENCE)
     try:
         assert pool.post_task(coroutine, loop=loop).result(PATIENCE) is loop

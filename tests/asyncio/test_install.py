@@ -9,6 +9,7 @@ import asynctask
 import asynctask.aio
 import pytest
 from helpers.coroutines import eventually, fail
+from helpers.threads import start
 
 PATIENCE = 30
 
@@ -82,8 +83,7 @@ def test_the_end_of_the_loop_waits_for_its_own_tasks(new_loop, make_pool, make_g
         until(lambda: posted and (posted[0]._waiters or ended.is_set()))
         own.open()
 
-    opener = threading.Thread(target=let_go_on)
-    opener.start()
+    opener = start(let_go_on)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())
     waited = posted[0].done()

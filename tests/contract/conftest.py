@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import concurrent.futures.thread
-import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asynctask
@@ -118,62 +117,23 @@ class Column:
 
 
 @pytest.fixture(params=["ThreadPoolExecutor", "AsyncTaskPool"])
-def column(request: pytest.FixtureRequest) -> Column:
-    """Give one side."""
-    return Column(request.param)
-
-
-@pytest.fixture
-def _ended(column: Column) -> Iterator[None]:
-    yield
+def column(request: pytest.FixtureRequest) -> Iterator[Column]:
+    """Give one side, whose executors are shut down after the test."""
+    column = Column(request.param)
+    yield column
     column.end()
 
 
 @pytest.fixture
-def make_gate(_ended: None) -> Iterator[Callable[[], Any]]:
-    """Make gates; they are opened before the executors are shut down."""
-    gates = []
-
-    class Gate:
-        def __init__(self) -> None:
-            self.started = threading.Event()
-            self.opened = threading.Event()
-            gates.append(self)
-
-        def __call__(self, *args: object) -> str:
-            self.started.set()
-            assert self.opened.wait(30)
-            return "through"
-
-        def wait(self) -> None:
-            assert self.started.wait(30)
-
-        def open(self) -> None:
-            self.opened.set()
-
-    yield Gate
-    for gate in gates:
-        gate.open()
-
-
-@pytest.fixture
-def gate(make_gate: Callable[[], Any]) -> Any:
-    """Give one gate."""
-    return make_gate()
-
-
-@pytest.fixture
-def one(column: Column, gate: Any) -> Any:
-    """Give an executor of one worker."""
-    return column.make(1)
+def make_pool(column: Column) -> Callable[..., Any]:
+    """Make executors of the column; gates are opened before they are shut down."""
+    return column.make
 
 
 @pytest.fixture
 def running(one: Any, gate: Any) -> cf.Future[str]:
     """Give a future that runs until the gate opens."""
-    future = one.submit(gate)
-    gate.wait()
-    return future
+    return gate.hold(one)
 
 
 @pytest.fixture

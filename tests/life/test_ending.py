@@ -9,6 +9,7 @@ import threading
 import asynctask
 import pytest
 from asynctask import AsyncTaskPool, DelayTask, IntervalTask
+from helpers.threads import join, start
 
 PATIENCE = 30
 
@@ -39,8 +40,7 @@ ENDS = pytest.mark.parametrize("end", [shut_down, wait_and_exit, aclose])
 def background_loop():
     """Give a loop that runs in a thread of its own."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
+    thread = start(loop.run_forever)
     yield loop
     loop.call_soon_threadsafe(loop.stop)
     thread.join(PATIENCE)
@@ -48,18 +48,17 @@ def background_loop():
 
 
 @ENDS
-def test_delayed_tasks_run_at_the_end_in_the_order_of_their_deadlines(make_pool, end):
+def test_delayed_tasks_run_at_the_end_in_the_order_of_their_deadlines(one, end):
     """`delayed="run"` runs what waits for its deadline, earliest first, and stops series."""
-    pool = make_pool(1)
     order = []
     for delay in (300, 100, 900, 200):
-        pool.post_task(order.append, DelayTask(delay), args=(delay,))
-    quiet = pool.after(500)
-    watched = pool.after(600)
+        one.post_task(order.append, DelayTask(delay), args=(delay,))
+    quiet = one.after(500)
+    watched = one.after(600)
     told = threading.Event()
     watched.add_done_callback(lambda task: told.set())
-    series = pool.post_task(order.append, IntervalTask(400), args=("series",))
-    assert end(pool, delayed="run") is True
+    series = one.post_task(order.append, IntervalTask(400), args=("series",))
+    assert end(one, delayed="run") is True
     assert order == [100, 200, 300, 900]
     assert quiet.result(0) is None
     assert watched.result(0) is None
@@ -81,19 +80,17 @@ def test_delayed_tasks_are_waited_for(make_pool, end):
 
 
 @ENDS
-def test_delayed_tasks_are_cancelled_by_default(make_pool, end):
+def test_delayed_tasks_are_cancelled_by_default(one, end):
     """What waits for its deadline is cancelled, and the answer is no: it was cut short."""
-    pool = make_pool(1)
-    task = pool.post_task(int, DelayTask(900))
-    assert end(pool) is (end is shut_down)
+    task = one.post_task(int, DelayTask(900))
+    assert end(one) is (end is shut_down)
     assert task.cancelled()
 
 
-def test_a_stopped_series_is_not_cut_short(make_pool):
+def test_a_stopped_series_is_not_cut_short(one):
     """A series has no end of its own: to stop it cuts nothing short."""
-    pool = make_pool(1)
-    series = pool.post_task(int, IntervalTask(900))
-    assert pool.wait_and_exit(PATIENCE) is True
+    series = one.post_task(int, IntervalTask(900))
+    assert one.wait_and_exit(PATIENCE) is True
     assert series.cancelled()
 
 
@@ -135,13 +132,12 @@ def test_delayed_tasks_of_a_manual_clock_are_waited_for(make_pool, clock):
     assert task.result(0) == 0
 
 
-def test_cancelling_the_last_delayed_task_ends_the_wait(make_pool):
+def test_cancelling_the_last_delayed_task_ends_the_wait(one):
     """Who waits for delayed tasks hears of it when the last of them is cancelled."""
-    pool = make_pool(1)
-    tasks = [pool.post_task(int, DelayTask(900)) for _ in range(3)]
-    pool.shutdown(wait=False, delayed="wait")
+    tasks = [one.post_task(int, DelayTask(900)) for _ in range(3)]
+    one.shutdown(wait=False, delayed="wait")
     with cf.ThreadPoolExecutor(1) as other:
-        end = other.submit(pool.wait_and_exit, PATIENCE, delayed="wait")
+        end = other.submit(one.wait_and_exit, PATIENCE, delayed="wait")
         for task in tasks:
             assert not end.done()
             assert task.cancel()
@@ -162,18 +158,16 @@ def test_the_wait_for_delayed_tasks_has_an_end_too(make_pool):
     assert task.cancelled()
 
 
-def test_a_queue_that_is_cancelled_beside_delayed_tasks_that_are_not(make_pool, gate):
+def test_a_queue_that_is_cancelled_beside_delayed_tasks_that_are_not(one, gate):
     """`cancel_futures` is about the queue, `delayed` about the wheel."""
-    pool = make_pool(1)
-    running = pool.submit(gate)
-    gate.wait()
-    queued, delayed = pool.submit(int), pool.post_task(int, DelayTask(0.01))
-    pool.shutdown(wait=False, cancel_futures=True, delayed="wait")
+    running = gate.hold(one)
+    queued, delayed = one.submit(int), one.post_task(int, DelayTask(0.01))
+    one.shutdown(wait=False, cancel_futures=True, delayed="wait")
     assert queued.cancelled()
     gate.open()
     assert running.result(PATIENCE) == "through"
     assert delayed.result(PATIENCE) == 0
-    assert pool.wait_and_exit(PATIENCE, delayed="wait") is True
+    assert one.wait_and_exit(PATIENCE, delayed="wait") is True
 
 
 def test_the_default_pool_has_the_same_say(default_pool):
@@ -189,19 +183,17 @@ def test_the_default_pool_has_the_same_say(default_pool):
 
 @ENDS
 @pytest.mark.parametrize("delayed", ["now", "", 1, None.__class__, b"run"])
-def test_a_wrong_word_stops_nothing(make_pool, end, delayed):
+def test_a_wrong_word_stops_nothing(one, end, delayed):
     """What is no way to treat delayed tasks is refused, by name and value, and nothing ends."""
-    pool = make_pool(1)
     with pytest.raises(ValueError, match="delayed must be one of 'cancel', 'run', 'wait', not"):
-        end(pool, delayed=delayed)
+        end(one, delayed=delayed)
     with pytest.raises(ValueError, match="delayed must be one of"):
         asynctask.wait_and_exit(delayed=delayed)
-    assert pool.submit(abs, -1).result(PATIENCE) == 1
+    assert one.submit(abs, -1).result(PATIENCE) == 1
 
 
-def test_a_coroutine_in_flight_is_waited_for(make_pool, background_loop, until):
+def test_a_coroutine_in_flight_is_waited_for(one, background_loop, until):
     """A pool has not ended while a coroutine of its runs on its loop, and its counts show it."""
-    pool = make_pool(1)
     started, leave = threading.Event(), asyncio.Event()
 
     async def coroutine():
@@ -209,18 +201,18 @@ def test_a_coroutine_in_flight_is_waited_for(make_pool, background_loop, until):
         await leave.wait()
         return "done"
 
-    task = pool.post_task(coroutine, loop=background_loop)
+    task = one.post_task(coroutine, loop=background_loop)
     assert started.wait(PATIENCE)
-    until(lambda: pool.stats().running_workers == 0)
-    assert pool.stats().running_elsewhere == 1
+    until(lambda: one.stats().running_workers == 0)
+    assert one.stats().running_elsewhere == 1
     with cf.ThreadPoolExecutor(1) as other:
-        end = other.submit(pool.wait_and_exit, PATIENCE)
+        end = other.submit(one.wait_and_exit, PATIENCE)
         with pytest.raises(TimeoutError):
             end.result(0.02)
         background_loop.call_soon_threadsafe(leave.set)
         assert end.result(PATIENCE) is True
     assert task.result(0) == "done"
-    assert pool.stats().running_elsewhere == 0
+    assert one.stats().running_elsewhere == 0
 
 
 def test_a_coroutine_is_cancelled_when_the_time_is_up(make_pool, background_loop):
@@ -465,13 +457,10 @@ def test_posts_race_with_the_end_and_nothing_is_lost():
                     accepted.append(pool.submit(int))
                     accepted.append(pool.post_task(int, DelayTask(0.001)))
 
-        threads = [threading.Thread(target=post) for _ in range(2)]
-        for thread in threads:
-            thread.start()
+        threads = [start(post) for _ in range(2)]
         ready.wait(PATIENCE)
         assert pool.wait_and_exit(PATIENCE, delayed="wait") is True
-        for thread in threads:
-            thread.join(PATIENCE)
+        join(*threads)
         assert all(task.done() and not task.cancelled() for task in accepted)
         stats = pool.stats()
         assert stats.submitted == stats.successful == len(accepted)

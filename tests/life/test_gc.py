@@ -67,10 +67,9 @@ def test_a_cycle_through_a_failure_is_collected(one):
     assert gone_after_collect(*references)
 
 
-def test_a_cycle_through_done_callbacks_is_collected(make_pool):
+def test_a_cycle_through_done_callbacks_is_collected(one):
     """A done-callback that refers to its own handle goes with it, pool and all."""
-    pool = make_pool(1)
-    task = pool.post_task(int, DelayTask(1000))
+    task = one.post_task(int, DelayTask(1000))
     node = Node()
     node.task = task
     task.add_done_callback(lambda _, node=node: node)

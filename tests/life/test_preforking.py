@@ -14,6 +14,7 @@ from pathlib import Path
 import asynctask
 import pytest
 from helpers.programs import environment_with
+from helpers.threads import join, start
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 
@@ -113,11 +114,8 @@ def test_gunicorn_with_preload(tmp_path, port, until):
     with serving(command, tmp_path, log) as server:
         until(lambda: server.poll() is not None or is_listening(port), 60)
         assert server.poll() is None, log.read_text()
-        clients = [threading.Thread(target=ask) for _ in range(6)]
-        for client in clients:
-            client.start()
-        for client in clients:
-            client.join()
+        clients = [start(ask) for _ in range(6)]
+        join(*clients, patience=120)
         assert len(answers) == 300, log.read_text()
         assert {tuple(words[1:]) for words in answers} == {(str(server.pid), "55", "30", "True")}
         pids = {words[0] for words in answers}

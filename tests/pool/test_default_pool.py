@@ -8,6 +8,7 @@ import asynctask
 import pytest
 from asynctask import AsyncTaskPool, DelayTask, IntervalTask, PoolShutdown
 from asynctask.testing import reset_default_pool
+from helpers.threads import join, start
 
 pytestmark = pytest.mark.usefixtures("default_pool")
 
@@ -31,11 +32,8 @@ def test_many_threads_make_one_default_pool():
         barrier.wait(20)
         pools.append(asynctask.get_async_task())
 
-    threads = [threading.Thread(target=get) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    threads = [start(get) for _ in range(8)]
+    join(*threads)
     assert len(set(map(id, pools))) == 1
 
 

@@ -14,6 +14,7 @@ import weakref
 import pytest
 from asynctask import AsyncTaskPool, DelayTask, IntervalTask
 from helpers.executors import ByHand
+from helpers.threads import join, start
 
 
 @pytest.fixture
@@ -303,20 +304,17 @@ def test_an_executor_that_runs_callbacks_in_submit(pool):
     assert not task.cancelled()
 
 
-def test_shutdown_waits_for_what_was_handed_over(make_pool, by_hand):
+def test_shutdown_waits_for_what_was_handed_over(one, by_hand):
     """`shutdown` returns when the runs have come back, `wait_and_exit` when the time is up."""
-    pool = make_pool(1)
-    task = pool.post_task(int, executor=by_hand)
+    task = one.post_task(int, executor=by_hand)
     future, call = by_hand.take()
-    assert pool.wait_and_exit(0.01) is False
-    waiter = threading.Thread(target=pool.shutdown)
-    waiter.start()
+    assert one.wait_and_exit(0.01) is False
+    waiter = start(one.shutdown)
     assert waiter.is_alive()
     future.set_result(call())
-    waiter.join(20)
-    assert not waiter.is_alive()
+    join(waiter)
     assert task.result(0) == 0
-    assert pool.wait_and_exit(0) is True
+    assert one.wait_and_exit(0) is True
 
 
 def test_shutdown_cancels_what_is_not_due(make_pool, by_hand):

@@ -126,8 +126,7 @@ def test_a_series_whose_executor_is_full(timed, clock, make_pool, make_gate, cap
     """A run that finds no room there fails, and later ones find it."""
     busy, queued = make_gate(), make_gate()
     full = make_pool(1, queue_size=1, on_full="raise")
-    full.submit(busy)
-    busy.wait()
+    busy.hold(full)
     full.submit(queued)
     series = timed.post_task(int, IntervalTask(1), executor=full)
     clock.advance(2)
@@ -145,8 +144,7 @@ def test_a_series_whose_executor_is_full(timed, clock, make_pool, make_gate, cap
 def test_a_shutdown_that_cancels_the_run_of_a_series(timed, clock, gate, caplog):
     """The series ends with it, as failed, and says so once."""
     with cf.ThreadPoolExecutor(1) as executor:
-        executor.submit(gate)
-        gate.wait()
+        gate.hold(executor)
         series = timed.post_task(int, IntervalTask(1), executor=executor)
         clock.jump(1)
         while not executor._work_queue.qsize():

@@ -9,6 +9,7 @@ import time
 import asynctask
 import pytest
 from asynctask import DelayTask, IntervalTask
+from helpers.threads import join, start
 
 DEPTH = 50
 
@@ -177,15 +178,12 @@ def test_fifty_deep_on_a_full_queue(make_pool, make_gate):
     def nest(depth):
         return depth and 1 + pool.submit(nest, depth - 1).result(20)
 
-    threads = [threading.Thread(target=fill) for _ in range(2)]
-    for thread in threads:
-        thread.start()
+    threads = [start(fill) for _ in range(2)]
     try:
         assert pool.submit(nest, DEPTH).result(20) == DEPTH
     finally:
         over.set()
-        for thread in threads:
-            thread.join(20)
+        join(*threads)
 
 
 def test_a_delay_and_a_series_on_the_only_worker(one, until):
@@ -314,24 +312,23 @@ def test_a_wait_for_another_executor(one):
         assert one.submit(outer).result(20) == "inner"
 
 
-def test_a_shutdown_while_callbacks_wait(make_pool):
+def test_a_shutdown_while_callbacks_wait(one):
     """Queued tasks that others wait for run before the end, however deep."""
-    pool = make_pool(1)
     gate = threading.Event()
 
     def nest(depth):
         if depth == 0:
             assert gate.wait(20)
             return 0
-        return 1 + pool.submit(nest, depth - 1).result(20)
+        return 1 + one.submit(nest, depth - 1).result(20)
 
-    task = pool.submit(nest, 10)
-    behind = [pool.submit(int) for _ in range(10)]
-    while pool.stats().submitted < 21:
+    task = one.submit(nest, 10)
+    behind = [one.submit(int) for _ in range(10)]
+    while one.stats().submitted < 21:
         assert not task.done()
-    pool.shutdown(wait=False)
+    one.shutdown(wait=False)
     gate.set()
-    pool.shutdown()
+    one.shutdown()
     assert task.result(0) == 10
     assert all(other.result(0) == 0 for other in behind)
 
@@ -557,16 +554,15 @@ def test_a_loop_in_a_callback_can_await_what_needs_the_worker(one, make_pool, un
     until(lambda: settled(one))
 
 
-def test_a_wait_for_a_delayed_task_on_the_only_worker(make_pool):
+def test_a_wait_for_a_delayed_task_on_the_only_worker(one):
     """A callback may wait for a delay, though it holds the only worker."""
-    pool = make_pool(1)
 
     def wait():
         began = time.monotonic()
-        at = pool.post_task(time.monotonic, DelayTask(0.01)).result(20)
+        at = one.post_task(time.monotonic, DelayTask(0.01)).result(20)
         return at - began
 
-    assert pool.submit(wait).result(20) >= 0.01
+    assert one.submit(wait).result(20) >= 0.01
 
 
 def test_two_tasks_that_wait_for_a_third(make_pool):
@@ -588,16 +584,15 @@ def test_two_tasks_that_wait_for_a_third(make_pool):
     assert [task.result(20) for task in waiters] == ["third"] * 2
 
 
-def test_a_wait_with_a_timeout_in_a_callback(make_pool, gate):
+def test_a_wait_with_a_timeout_in_a_callback(one, gate):
     """A timeout in a callback is kept."""
-    pool = make_pool(1)
 
     def wait():
-        task = pool.post_task(int, DelayTask(1000))
+        task = one.post_task(int, DelayTask(1000))
         began = time.monotonic()
         try:
             task.result(0.02)
         except TimeoutError:
             return time.monotonic() - began
 
-    assert pool.submit(wait).result(20) >= 0.02
+    assert one.submit(wait).result(20) >= 0.02

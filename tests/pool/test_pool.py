@@ -21,6 +21,7 @@ from asynctask import (
     PoolStats,
     QueueFull,
 )
+from helpers.threads import join, start
 
 
 def test_a_pool_is_an_executor(pool):
@@ -108,16 +109,15 @@ def test_map_times_out(pool, gate):
     gate.open()
 
 
-def test_map_dropped_half_way_cancels_the_rest(make_pool, gate):
+def test_map_dropped_half_way_cancels_the_rest(one, gate):
     """Leaving a `map` early cancels what has not started, as with any executor."""
-    pool = make_pool(1)
     ran = []
-    results = pool.map(lambda n: (ran.append(n), gate() if n else None), range(10))
+    results = one.map(lambda n: (ran.append(n), gate() if n else None), range(10))
     next(results)
     gate.wait()
     results.close()
     gate.open()
-    pool.submit(int).result(20)
+    one.submit(int).result(20)
     assert ran == [0, 1]
 
 
@@ -286,17 +286,15 @@ def test_the_initializer_is_freed_by_whoever_comes_last(run_python):
 # Sizes.
 
 
-def test_resize_up_starts_more_workers(make_pool, gate):
+def test_resize_up_starts_more_workers(one, gate):
     """A larger pool works off what is queued at once."""
-    pool = make_pool(1)
-    pool.submit(gate)
-    gate.wait()
-    task = pool.submit(lambda: "second")
+    gate.hold(one)
+    task = one.submit(lambda: "second")
     with pytest.raises(TimeoutError):
         task.result(0.01)
-    pool.resize(2)
+    one.resize(2)
     assert task.result(20) == "second"
-    assert pool.stats().max_workers == 2
+    assert one.stats().max_workers == 2
 
 
 def test_resize_down_ends_workers_after_their_tasks(make_pool, make_gate, until):
@@ -418,8 +416,7 @@ def test_never_are_more_tasks_over_than_submitted(make_pool, post):
                     list(pool.map(int, range(5)))
         posted.set()
 
-    poster = threading.Thread(target=post_all)
-    poster.start()
+    poster = start(post_all)
     while not posted.is_set():
         stats = pool.stats()
         assert stats.completed + stats.cancelled + stats.dropped <= stats.submitted
@@ -429,14 +426,13 @@ def test_never_are_more_tasks_over_than_submitted(make_pool, post):
     assert stats.completed + stats.cancelled == stats.submitted
 
 
-def test_a_refused_post_is_not_counted(make_pool):
+def test_a_refused_post_is_not_counted(one):
     """What was not accepted was not submitted."""
-    pool = make_pool(1)
-    pool.shutdown()
+    one.shutdown()
     for options in ([], [DelayTask(1)], [IntervalTask(1)]):
         with pytest.raises(PoolShutdown):
-            pool.post_task(int, *options)
-    assert pool.stats().submitted == 0
+            one.post_task(int, *options)
+    assert one.stats().submitted == 0
 
 
 def test_a_storm(make_pool):
@@ -464,12 +460,8 @@ def test_a_storm(make_pool):
             tasks.append(choose.choice(posts)())
             choose.choice(others)()
 
-    threads = [threading.Thread(target=storm, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive()
+    threads = [start(storm, seed) for seed in range(4)]
+    join(*threads)
     for task in tasks:
         if not task.done():
             task.stop_and_wait(20)

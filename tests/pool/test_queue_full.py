@@ -6,6 +6,7 @@ import threading
 import asynctask
 import pytest
 from asynctask import DelayTask, IntervalTask, PoolShutdown, QueueFull
+from helpers.threads import join, start
 
 
 @pytest.fixture
@@ -14,8 +15,7 @@ def full(make_pool, gate):
 
     def make(on_full, size=2):
         pool = make_pool(1, queue_size=size, on_full=on_full)
-        pool.submit(gate)
-        gate.wait()
+        gate.hold(pool)
         ran = []
         queued = [pool.submit(ran.append, n) for n in range(size)]
         assert pool.stats().waiting == size
@@ -88,8 +88,7 @@ def test_drop_oldest_skips_what_was_cancelled(full, gate):
 def test_drop_oldest_drops_runs_and_neither_series_nor_what_is_due(make_pool, gate, clock, until):
     """An overload costs a series a run, which is counted, and what is due nothing."""
     pool = make_pool(1, queue_size=4, on_full="drop_oldest", clock=clock)
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(pool)
     series = pool.post_task(int, IntervalTask(1))
     delayed = [pool.post_task(lambda: "ran", DelayTask(0.5)) for _ in range(3)]
     clock.jump(1)
@@ -107,8 +106,7 @@ def test_drop_oldest_drops_runs_and_neither_series_nor_what_is_due(make_pool, ga
 def test_drop_oldest_drops_the_newest_where_all_that_waits_is_due(make_pool, gate, clock, until):
     """What was accepted with a delay stays; the new task is dropped."""
     pool = make_pool(1, queue_size=2, on_full="drop_oldest", clock=clock)
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(pool)
     delayed = [pool.post_task(lambda: "ran", DelayTask(0.5)) for _ in range(5)]
     clock.jump(1)
     until(lambda: pool.stats().waiting == 5)
@@ -150,8 +148,7 @@ def test_block_waits_for_room(full, gate):
         tasks.append(pool.submit(ran.append, "late"))
         posted.set()
 
-    thread = threading.Thread(target=post)
-    thread.start()
+    thread = start(post)
     assert not posted.wait(0.02)
     assert pool.stats().waiting == 2
     gate.open()
@@ -180,8 +177,7 @@ def test_a_finalizer_can_post_inside_a_wait(full, gate):
 def test_block_is_the_default(make_pool, gate):
     """Without a policy a full queue makes the poster wait."""
     pool = make_pool(1, queue_size=1)
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(pool)
     pool.submit(int)
     timer = threading.Timer(0.02, gate.open)
     timer.start()
@@ -194,8 +190,7 @@ def test_a_cancel_makes_room_for_who_waits(full):
     """Cancelling a queued task lets the next poster in."""
     pool, _, queued = full("block")
     posted = threading.Event()
-    thread = threading.Thread(target=lambda: (pool.submit(int), posted.set()))
-    thread.start()
+    thread = start(lambda: (pool.submit(int), posted.set()))
     assert not posted.wait(0.02)
     queued[0].cancel()
     assert posted.wait(20)
@@ -214,14 +209,9 @@ def test_shutdown_frees_who_waits_for_room(full):
         except PoolShutdown as error:
             caught.append(error)
 
-    threads = [threading.Thread(target=post) for _ in range(3)]
-    for thread in threads:
-        thread.start()
+    threads = [start(post) for _ in range(3)]
     pool.shutdown(wait=False)
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
-    assert len(caught) == 3
+    join(*threads)
 
 
 def test_many_posters_wait_for_room_and_all_get_in(make_pool):
@@ -233,13 +223,8 @@ def test_many_posters_wait_for_room_and_all_get_in(make_pool):
         for n in range(200):
             pool.submit(ran.append, (thread, n))
 
-    threads = [threading.Thread(target=post, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
-    pool.shutdown()
+    threads = [start(post, n) for n in range(8)]
+    join(*threads)
     assert len(ran) == len(set(ran)) == 1600
 
 
@@ -300,8 +285,7 @@ def test_a_queue_of_none_takes_one_after_the_other(make_pool):
 def test_what_is_due_is_never_refused(make_pool, clock, gate, on_full):
     """Delays and series were accepted when posted; a full queue neither drops nor refuses them."""
     pool = make_pool(1, queue_size=1, on_full=on_full, clock=clock)
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(pool)
     queued = pool.submit(int)
     later = [pool.post_task(lambda: "due", DelayTask(1)) for _ in range(10)]
     series = pool.post_task(int, IntervalTask(1))
@@ -318,8 +302,7 @@ def test_the_bound_is_exact(make_pool, make_gate):
     for size in (1, 5, 100):
         pool = make_pool(1, queue_size=size, on_full="raise")
         gate = make_gate()
-        pool.submit(gate)
-        gate.wait()
+        gate.hold(pool)
         for _ in range(size):
             pool.submit(int)
         with pytest.raises(QueueFull):
@@ -331,8 +314,7 @@ def test_the_bound_is_exact(make_pool, make_gate):
 def test_no_bound_takes_everything(make_pool, gate):
     """Without `queue_size` a queue grows as long as one posts."""
     pool = make_pool(1, on_full="raise")
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(pool)
     tasks = [pool.submit(int) for _ in range(50_000)]
     assert pool.stats().waiting == 50_000
     gate.open()

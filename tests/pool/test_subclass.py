@@ -144,13 +144,12 @@ def test_a_pool_whose_init_was_not_called(call):
     assert gone() is None
 
 
-def test_init_is_called_once(make_pool):
+def test_init_is_called_once(one):
     """A second call is refused: the tasks of the first would be left without a pool."""
-    pool = make_pool(1)
-    task = pool.post_task(int, DelayTask(0.001))
+    task = one.post_task(int, DelayTask(0.001))
     with pytest.raises(RuntimeError, match=r"^AsyncTaskPool.__init__\(\) called twice$"):
-        pool.__init__(7)
-    assert pool.stats().max_workers == 1
+        one.__init__(7)
+    assert one.stats().max_workers == 1
     assert task.result(20) == 0
 
 

@@ -80,18 +80,15 @@ def test_results_of_callables_in_c_go_after_the_next_batch(
 
 @pytest.mark.usefixtures("without_collector")
 def test_results_of_callables_in_c_go_while_the_queue_is_never_empty(
-    make_pool: Callable[..., AsyncTaskPool], until: Callable[[Callable[[], bool]], None]
+    one: Callable[..., AsyncTaskPool], until: Callable[[Callable[[], bool]], None]
 ) -> None:
     """A worker that always finds another task frees what others have let go of meanwhile."""
-    pool = make_pool(1)
     locks = [threading.Lock() for _ in range(3)]
     for lock in locks:
         lock.acquire()
-    before, made, between = map(
-        pool.submit, [locks[0].acquire, collections.deque, locks[1].acquire]
-    )
-    many = [pool.submit(int) for _ in range(100)]
-    after = pool.submit(locks[2].acquire)
+    before, made, between = map(one.submit, [locks[0].acquire, collections.deque, locks[1].acquire])
+    many = [one.submit(int) for _ in range(100)]
+    after = one.submit(locks[2].acquire)
     until(before.running)
     locks[0].release()
     result = weakref.ref(made.result(20))

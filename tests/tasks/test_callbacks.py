@@ -279,43 +279,41 @@ def test_a_series_that_drops_the_last_reference_to_its_handle(pool, healthy):
 
 @pytest.mark.parametrize("cancel_futures", [False, True])
 @pytest.mark.parametrize("wait", [False, True])
-def test_one_that_shuts_the_pool_down(make_pool, make_gate, wait, cancel_futures):
+def test_one_that_shuts_the_pool_down(one, make_gate, wait, cancel_futures):
     """A callback may shut its own pool down; nothing is lost, and it does not wait for itself."""
-    pool = make_pool(1)
     gate = make_gate()
 
     def callback():
         gate()
-        pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+        one.shutdown(wait=wait, cancel_futures=cancel_futures)
         with pytest.raises(PoolShutdown):
-            pool.submit(print)
+            one.submit(print)
         return "down"
 
-    task = pool.submit(callback)
-    queued = [pool.submit(int) for _ in range(100)]
-    later = pool.post_task(int, DelayTask(1000))
+    task = one.submit(callback)
+    queued = [one.submit(int) for _ in range(100)]
+    later = one.post_task(int, DelayTask(1000))
     gate.open()
     assert task.result(20) == "down"
-    assert pool.wait_and_exit(20)
+    assert one.wait_and_exit(20)
     assert later.cancelled()
     if cancel_futures:
         assert all(task.cancelled() for task in queued)
     else:
         assert [task.result(0) for task in queued] == [0] * 100
-    stats = pool.stats()
+    stats = one.stats()
     assert stats.submitted == 102
     assert stats.completed + stats.cancelled == 102
     assert stats.running_workers == stats.idle_workers == 0
 
 
-def test_a_series_that_shuts_the_pool_down(make_pool):
+def test_a_series_that_shuts_the_pool_down(one):
     """A series may shut its own pool down, which ends the series."""
-    pool = make_pool(1)
-    series = pool.post_task(pool.shutdown, IntervalTask(0.001))
+    series = one.post_task(one.shutdown, IntervalTask(0.001))
     with pytest.raises(CancelledError):
         series.result(20)
     assert series.called_times() == 1
-    assert pool.wait_and_exit(20) is True
+    assert one.wait_and_exit(20) is True
 
 
 def test_one_that_calls_wait_and_exit(make_pool):

@@ -4,12 +4,12 @@ import asyncio
 import contextvars
 import decimal
 import gc
-import threading
 import weakref
 
 import asynctask
 import pytest
 from asynctask import DelayTask, IntervalTask
+from helpers.threads import join, start
 
 var = contextvars.ContextVar("var", default="unset")
 
@@ -169,8 +169,7 @@ def test_a_task_run_by_who_waits_for_it_has_its_own_context(heir):
 def test_a_task_run_by_the_caller_has_its_own_context(make_pool, gate):
     """With `on_full="caller_runs"` a task's values do not leak into the poster's."""
     pool = make_pool(1, queue_size=0, on_full="caller_runs", propagate_context=True)
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(pool)
     var.set("poster")
 
     def change():
@@ -229,8 +228,7 @@ def test_a_context_that_is_in_use_is_the_tasks_error(one, gate):
 def test_a_task_run_by_the_caller_sees_nothing_of_his(make_pool, gate):
     """That the poster's own thread runs a task does not make a difference to what it sees."""
     pool = make_pool(1, queue_size=0, on_full="caller_runs")
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(pool)
     var.set("poster")
     assert pool.submit(lambda: (var.get("nothing"), var.set("leak"))[0]).result(0) == "nothing"
     assert var.get() == "poster"
@@ -400,9 +398,6 @@ def test_many_threads_keep_their_values_apart(make_pool):
             if seen != value:
                 wrong.append((seen, value))
 
-    threads = [threading.Thread(target=post, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    threads = [start(post, n) for n in range(8)]
+    join(*threads)
     assert wrong == []

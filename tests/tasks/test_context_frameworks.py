@@ -1,5 +1,7 @@
 """What frameworks keep in a context: a task must not share it with the request that posted it."""
 
+import gc
+import itertools
 import threading
 
 import pytest
@@ -64,10 +66,11 @@ def make_shop(tmp_path, make_pool):
         return shops[-1]
 
     yield make
-    for shop in shops:
-        # Whoever still holds a session, a failure's traceback for one, gives no connection back.
-        for connection in shop.connections:
-            connection.close()
+    # Whoever still holds a session, a failure's traceback for one, gives no connection back.
+    for connection in itertools.chain(*(shop.connections for shop in shops)):
+        connection.close()
+    shops.clear()
+    gc.collect()  # SQLAlchemy logs of such a session when it goes: here, and not in another test
 
 
 @pytest.fixture

@@ -133,8 +133,7 @@ def test_a_failure_whose_handle_goes_with_an_exception(one, caplog, until):
 def test_success_and_cancellation_are_not_logged(one, caplog, gate):
     """Only failures are news."""
     one.submit(int)
-    one.submit(gate)
-    gate.wait()
+    gate.hold(one)
     one.submit(guilty).cancel()
     gate.open()
     settle(one)

@@ -5,11 +5,12 @@ import gc
 import threading
 import time
 import weakref
-from threading import Event, Thread
+from threading import Event
 
 import asynctask
 import pytest
 from asynctask import CancelledError, DelayTask, IntervalTask, PoolShutdown, TaskGroup
+from helpers.threads import join, start
 
 
 def guilty(text="guilty"):
@@ -90,8 +91,7 @@ def test_the_first_failure_cancels_the_rest(one, gate):
     """What has not started when a task fails is cancelled, and the block raises the failure."""
     ran = []
     with pytest.raises(ExceptionGroup) as caught, one.group() as group:
-        group.submit(gate)
-        gate.wait()
+        gate.hold(group)
         group.submit(guilty)
         tasks = [group.submit(ran.append, n) for n in range(10)]
         tasks.append(group.post_task(ran.append, DelayTask(1000), args=("later",)))
@@ -163,8 +163,7 @@ def test_a_base_exception_makes_a_base_exception_group(one):
 
 def test_an_exception_in_the_block_cancels_the_group(one, gate):
     """If the block itself raises, its tasks are cancelled and waited for, and it comes out."""
-    one.submit(gate)
-    gate.wait()
+    gate.hold(one)
     ran = []
     with pytest.raises(KeyError, match="mine"), one.group() as group:
         tasks = [group.submit(ran.append, n) for n in range(3)]
@@ -178,8 +177,7 @@ def test_an_exception_in_the_block_cancels_the_group(one, gate):
 def test_an_exception_in_the_block_waits_for_what_runs(one, gate):
     """Even then the block does not end before what had started is over."""
     with pytest.raises(KeyError), one.group() as group:
-        task = group.submit(gate)
-        gate.wait()
+        task = gate.hold(group)
         threading.Timer(0.01, gate.open).start()
         raise KeyError
     assert task.result(0) == "through"
@@ -203,8 +201,7 @@ def test_cancel_takes_out_what_has_not_started(one, gate):
 
 def test_a_task_added_to_a_cancelled_group_is_cancelled(one, gate):
     """A cancelled group stays cancelled."""
-    one.submit(gate)
-    gate.wait()
+    gate.hold(one)
     group = one.group()
     group.cancel()
     assert group.submit(int).cancelled()
@@ -215,8 +212,7 @@ def test_a_task_added_to_a_cancelled_group_is_cancelled(one, gate):
 
 def test_a_task_cancelled_by_itself_is_no_failure(one, gate):
     """One cancelled task does not make a group fail, nor cancel the others."""
-    one.submit(gate)
-    gate.wait()
+    gate.hold(one)
     with one.group() as group:
         cancelled, other = group.submit(int), group.submit(lambda: 5)
         cancelled.cancel()
@@ -267,8 +263,7 @@ def test_a_group_that_was_over_in_time_stays_so(timed, clock):
 def test_a_task_added_after_the_deadline_is_cancelled(make_pool, gate, until):
     """Whatever is added too late does not run."""
     pool = make_pool(2)
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(pool)
     group = pool.group(timeout=0.01)
     until(lambda: pool.stats().pending_timers == 0)
     late = group.post_task(int, DelayTask(1000))
@@ -343,8 +338,7 @@ def test_the_deadline_ends_the_block(one, gate):
 def test_the_deadline_does_not_wait_for_a_free_worker(make_pool, gate, clock, until):
     """A group's time is up on time, though its pool's only worker is busy and nobody waits."""
     pool = make_pool(1, clock=clock)
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(pool)
     task = pool.group(timeout=1000).submit(int)
     clock.jump(1000)
     until(task.cancelled)
@@ -357,15 +351,13 @@ def test_nothing_outlives_the_block(make_pool, gate, clock, until):
 
     def block():
         with pytest.raises(TimeoutError), pool.group(timeout=1000) as group:
-            task = group.submit(gate)
-            gate.wait()
+            task = gate.hold(group)
             clock.jump(1000)
             until(lambda: pool.stats().successful == 1)  # the alarm
         done.append(task.done())
         left.set()
 
-    thread = Thread(target=block)
-    thread.start()
+    thread = start(block)
     gate.wait()
     until(lambda: pool.stats().successful == 1)
     assert not left.wait(0.2)
@@ -403,11 +395,9 @@ def test_the_deadline_is_on_the_clock_of_the_pool(make_pool, clock, gate):
     """Moving the clock of the pool ends a wait, though hardly any time has passed."""
     pool = make_pool(2, clock=clock)
     group = pool.group(timeout=1000)
-    group.submit(gate)
-    gate.wait()
+    gate.hold(group)
     later = group.post_task(int, DelayTask(2000))
-    ended = Thread(target=pytest.raises, args=(TimeoutError, group.wait))
-    ended.start()
+    ended = start(pytest.raises, TimeoutError, group.wait)
     clock.jump(999)
     assert not later.cancelled()
     clock.jump(1)
@@ -422,8 +412,7 @@ def test_time_that_passes_elsewhere_is_not_the_group_s(make_pool, clock, gate, m
     """As long as the clock of the pool stands still, so does the group's time."""
     pool = make_pool(2, clock=clock)
     group = pool.group(timeout=1)
-    group.submit(gate)
-    gate.wait()
+    gate.hold(group)
     monkeypatch.setattr("time.monotonic", lambda now=time.monotonic: now() + 5000)
     assert not group.submit(int).cancelled()
     gate.open()
@@ -435,8 +424,7 @@ def test_a_deadline_stands_without_its_alarm(make_pool, gate):
     pool = make_pool(2)
     began = time.monotonic()
     group = pool.group(timeout=1)  # a busy machine has a worker at the gate by then
-    group.submit(gate)
-    gate.wait()
+    gate.hold(group)
     pool.shutdown(wait=False)
     with pytest.raises(TimeoutError):
         group.wait()
@@ -488,8 +476,7 @@ def test_a_group_with_a_deadline_may_collect(one):
 def test_the_timeout_of_a_wait_cancels_nothing(one, gate):
     """`wait(timeout)` gives up the wait only."""
     group = one.group()
-    task = group.submit(gate)
-    gate.wait()
+    task = gate.hold(group)
     queued = group.submit(int)
     with pytest.raises(TimeoutError):
         group.wait(0.01)
@@ -576,20 +563,16 @@ def test_many_threads_share_a_group(pool):
         for _ in range(100):
             group.submit(int)
 
-    threads = [threading.Thread(target=fill) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    threads = [start(fill) for _ in range(4)]
+    join(*threads)
     assert group.results() == [0] * 400
 
 
-def test_a_group_of_a_pool_that_is_shut_down(make_pool):
+def test_a_group_of_a_pool_that_is_shut_down(one):
     """A group refuses what its pool refuses."""
-    pool = make_pool(1)
-    group = pool.group()
+    group = one.group()
     task = group.submit(int)
-    pool.shutdown()
+    one.shutdown()
     with pytest.raises(PoolShutdown):
         group.submit(int)
     assert group.results() == [0]

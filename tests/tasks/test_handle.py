@@ -14,13 +14,13 @@ import weakref
 import asynctask
 import pytest
 from asynctask import AsyncTask, CancelledError, DelayTask, IntervalTask
+from helpers.threads import join, start
 
 
 @pytest.fixture
 def queued(one, gate):
     """Give a task that is queued behind a gate."""
-    one.submit(gate)
-    gate.wait()
+    gate.hold(one)
     return one.submit(lambda: "result")
 
 
@@ -70,8 +70,7 @@ def test_the_states_of_a_one_shot(one, gate, queued):
 
 def test_a_running_one_shot_says_so(one, gate):
     """During its run a task is running and has not been called yet."""
-    task = one.submit(gate)
-    gate.wait()
+    task = gate.hold(one)
     assert task.running()
     assert task.is_running()
     assert not task.done()
@@ -171,8 +170,7 @@ def test_a_wait_may_have_been_met_before(pool):
 @pytest.mark.parametrize("method", ["result", "exception", "wait_for_finished", "stop_and_wait"])
 def test_waits_are_woken_by_the_end(one, gate, method):
     """Whoever waits is woken when the task is over, however many they are."""
-    task = one.submit(gate)
-    gate.wait()
+    task = gate.hold(one)
     woken = queue.Queue()
     entered = threading.Barrier(9)
 
@@ -181,15 +179,12 @@ def test_waits_are_woken_by_the_end(one, gate, method):
         getattr(task, method)(20)
         woken.put(None)
 
-    threads = [threading.Thread(target=wait) for _ in range(8)]
-    for thread in threads:
-        thread.start()
+    threads = [start(wait) for _ in range(8)]
     entered.wait(20)
     gate.open()
     for _ in threads:
         woken.get(timeout=20)
-    for thread in threads:
-        thread.join(20)
+    join(*threads)
 
 
 def test_wait_for_finished_raises_nothing_of_the_callbacks(pool):
@@ -249,8 +244,7 @@ def test_a_waiting_task_can_be_cancelled(timed, clock):
 
 def test_a_running_task_cannot_be_cancelled(one, gate):
     """A task that runs goes on, and its result stands."""
-    task = one.submit(gate)
-    gate.wait()
+    task = gate.hold(one)
     assert task.cancel() is False
     assert not task.cancelled()
     gate.open()
@@ -315,8 +309,7 @@ def test_cancel_frees_callback_and_arguments_at_once(one, gate, where, method):
         def __call__(self, *args, **kwargs):
             pass
 
-    one.submit(gate)
-    gate.wait()
+    gate.hold(one)
     callback, argument, keyword = Callback(), Thing(), Thing()
     gone = [weakref.ref(thing) for thing in (callback, argument, keyword)]
     options = {"queue": [], "wheel": [DelayTask(1000)], "series": [IntervalTask(1000)]}[where]
@@ -367,8 +360,7 @@ def test_cancel_against_start(make_pool):
 
 def test_cancelling_a_crowd_in_the_queue(one, gate):
     """A hundred thousand queued tasks can be cancelled, and the rest run in order."""
-    one.submit(gate)
-    gate.wait()
+    gate.hold(one)
     ran = []
     tasks = [one.submit(ran.append, n) for n in range(100_000)]
     for n, task in enumerate(tasks):
@@ -402,8 +394,7 @@ def test_stop_lets_a_run_go_on(one, gate):
 
 def test_stop_and_wait_of_a_running_one_shot(one, gate):
     """`stop_and_wait` waits for the run, and times out if it takes longer."""
-    task = one.submit(gate)
-    gate.wait()
+    task = gate.hold(one)
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         task.stop_and_wait(0.02)
@@ -507,13 +498,12 @@ def test_wait_and_as_completed_mix_with_futures_of_the_library(one, gate):
         assert set(cf.as_completed([ours, theirs, ours], timeout=20)) == {ours, theirs}
 
 
-def test_wait_is_woken_by_each_kind_of_end(make_pool, make_gate, until):
+def test_wait_is_woken_by_each_kind_of_end(one, make_gate, until):
     """`wait` and `as_completed` see results, exceptions and cancellations."""
-    pool = make_pool(1)
     gate = make_gate()
-    first = pool.submit(gate)
-    failing = pool.submit(int, "x")
-    cancelled = pool.submit(int)
+    first = one.submit(gate)
+    failing = one.submit(int, "x")
+    cancelled = one.submit(int)
     everything = [first, failing, cancelled]
     seen = queue.Queue()
 
@@ -522,8 +512,7 @@ def test_wait_is_woken_by_each_kind_of_end(make_pool, make_gate, until):
             seen.put(task)
         seen.put(cf.wait(everything, timeout=20, return_when=cf.FIRST_EXCEPTION))
 
-    thread = threading.Thread(target=watch)
-    thread.start()
+    thread = start(watch)
     until(lambda: cancelled._waiters)
     cancelled.cancel()
     assert seen.get(timeout=20) is cancelled

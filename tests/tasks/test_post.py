@@ -8,6 +8,7 @@ import threading
 import asynctask
 import pytest
 from asynctask import AsyncTask, DelayTask, IntervalTask
+from helpers.threads import join, start
 
 
 def collect(*args, **kwargs):
@@ -109,12 +110,11 @@ def test_anything_that_can_be_called_is_a_callback(post, callback):
     assert post(callback).result(20) == 7
 
 
-def test_one_worker_runs_in_the_order_of_posting(make_pool, gate):
+def test_one_worker_runs_in_the_order_of_posting(one, gate):
     """A queue is first in, first out."""
-    pool = make_pool(1)
-    pool.submit(gate)
+    one.submit(gate)
     ran = []
-    tasks = [pool.submit(ran.append, n) for n in range(1000)]
+    tasks = [one.submit(ran.append, n) for n in range(1000)]
     gate.open()
     tasks[-1].result(20)
     assert ran == list(range(1000))
@@ -140,11 +140,8 @@ def test_posting_from_many_threads_loses_nothing(pool):
             tasks.append(pool.post_task(counts.update, DelayTask(0.001), args=([(-thread, n)],)))
 
     tasks = []
-    threads = [threading.Thread(target=post_many, args=(n,)) for n in range(1, 9)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    threads = [start(post_many, n) for n in range(1, 9)]
+    join(*threads)
     for task in tasks:
         task.result(20)
     assert len(counts) == 8000
@@ -185,17 +182,16 @@ def test_the_current_task_is_the_one_whose_callback_runs(pool):
     assert asynctask.current_task() is None
 
 
-def test_the_current_task_of_a_nested_wait_is_the_inner_one(make_pool):
+def test_the_current_task_of_a_nested_wait_is_the_inner_one(one):
     """A task that is run by a worker that waits for it is the current one meanwhile."""
-    pool = make_pool(1)
 
     def outer():
         before = asynctask.current_task()
-        inner = pool.submit(asynctask.current_task)
+        inner = one.submit(asynctask.current_task)
         seen = inner.result(20)
         return before is asynctask.current_task(), seen is inner
 
-    assert pool.submit(outer).result(20) == (True, True)
+    assert one.submit(outer).result(20) == (True, True)
 
 
 def test_check_cancelled_outside_of_a_callback_says_nothing():

@@ -75,8 +75,7 @@ def test_reprs_of_a_pool(make_gate):
     head = r"<(?:asynctask\.AsyncTaskPool|.*Mail) 'mail' "
     gate = make_gate()
     with Mail(2, "mail", queue_size=9) as pool:
-        pool.submit(gate)
-        gate.wait()
+        gate.hold(pool)
         pool.after(1000)
         shown = "1 of 2 workers, 1 running, 0/9 in the queue, 1 timers>"
         assert re.fullmatch(rf"{head}{ADDRESS}: open, {shown}", repr(pool)), repr(pool)

@@ -131,36 +131,32 @@ def test_a_group_of_two_adds_up_to_1710():
     assert sum(total) == 1710
 
 
-def test_a_cancelled_group_runs_nothing_and_says_so(make_pool, gate):
+def test_a_cancelled_group_runs_nothing_and_says_so(one, gate):
     """Tasks of a group that have not started when it is cancelled never do."""
-    pool = make_pool(1)
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(one)
     total = []
-    group = pool.group_context(20)
+    group = one.group_context(20)
     tasks = [group.submit(total.append, 10), group.submit(total.append, 1700)]
     group.cancel()
     with pytest.raises(CancelledError):
         group.wait(20)
     gate.open()
-    pool.submit(int).result(20)  # comes after them in the queue
+    one.submit(int).result(20)  # comes after them in the queue
     assert total == []
     assert [task.cancelled() for task in tasks] == [True, True]
 
 
-def test_a_groups_deadline_cancels_what_has_not_started(make_pool, gate):
+def test_a_groups_deadline_cancels_what_has_not_started(one, gate):
     """Tasks of a group that have not started when its deadline passes never do."""
-    pool = make_pool(1)
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(one)
     total = []
-    group = pool.group_context(0.010)
+    group = one.group_context(0.010)
     group.submit(total.append, 10)
     group.submit(total.append, 1700)
     with pytest.raises(TimeoutError):
         group.wait(20)
     gate.open()
-    pool.submit(int).result(20)
+    one.submit(int).result(20)
     assert total == []
 
 
@@ -193,16 +189,14 @@ def test_waiting_for_100_runs_times_out_really():
         assert at - posted >= 0.006 + number * 0.015
 
 
-def test_a_task_cancelled_before_it_ran_was_never_called(make_pool, gate):
+def test_a_task_cancelled_before_it_ran_was_never_called(one, gate):
     """`stop_and_wait` on a task that is still queued takes it out."""
-    pool = make_pool(1)
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(one)
     count = Counter()
-    task = pool.post_task(count)
+    task = one.post_task(count)
     task.stop_and_wait(0)
     gate.open()
-    pool.submit(int).result(20)
+    one.submit(int).result(20)
     assert (count.total, task.called_times(), task.finished()) == (0, 0, False)
 
 

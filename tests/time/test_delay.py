@@ -244,8 +244,7 @@ def test_after_calls_done_callbacks(timed, clock):
 def test_after_tells_its_watchers_while_every_worker_is_busy(make_pool, gate, clock):
     """Even with a done-callback `after` is over on time, whatever the workers do."""
     pool = make_pool(1, clock=clock)
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(pool)
     task = pool.after(2)
     told = threading.Event()
     task.add_done_callback(lambda _: told.set())

@@ -9,6 +9,7 @@ import time
 import asynctask
 import pytest
 from asynctask import CancelledError, DelayTask, IntervalTask, IntervalWithDelayTask
+from helpers.threads import start
 
 
 @pytest.fixture
@@ -190,8 +191,7 @@ def test_missed_periods_are_caught_up_one_by_one(one, clock, record):
 
 def test_a_busy_pool_makes_a_series_miss_ticks(one, clock, record, gate):
     """Ticks that go by while no worker is free are missed, not skipped."""
-    one.submit(gate)
-    gate.wait()
+    gate.hold(one)
     series = one.post_task(record, IntervalTask(1))
     clock.jump(1)
     clock.jump(2.5)
@@ -610,8 +610,7 @@ def test_a_stop_ends_a_wait_for_more_runs(one, clock, until):
         except CancelledError as error:
             caught.append(error)
 
-    thread = threading.Thread(target=wait)
-    thread.start()
+    thread = start(wait)
     assert waiting.wait(20)
     series.stop()
     thread.join(20)

@@ -10,6 +10,7 @@ import time
 import asynctask
 import pytest
 from asynctask import IntervalTask, Ticker
+from helpers.threads import join, start
 
 
 @pytest.fixture
@@ -80,8 +81,7 @@ def test_stop_wakes_a_loop_that_waits(tick):
     """A loop that waits for a tick is ended by `stop` from another thread."""
     ticks = tick(1000)
     seen = []
-    thread = threading.Thread(target=lambda: seen.append(list(ticks)))
-    thread.start()
+    thread = start(lambda: seen.append(list(ticks)))
     ticks.stop()
     thread.join(20)
     assert seen == [[]]
@@ -146,8 +146,7 @@ def test_a_loop_sleeps_until_the_tick_after_its_last(tick, clock, until, monkeyp
 
     monkeypatch.setattr(asynctask.AsyncTask, "wait_for_finished_count", noted)
     ticks, seen = tick(1), []
-    thread = threading.Thread(target=lambda: seen.extend(ticks))
-    thread.start()
+    thread = start(lambda: seen.extend(ticks))
     for number in (1, 2, 3):
         until(lambda number=number: len(wanted) >= number)
         clock.advance(1)
@@ -172,14 +171,11 @@ def test_two_loops_share_a_ticker(tick, clock, until, missed):
     """Of loops that wait for the same tick one gets it, and the others the next."""
     ticks = tick(1, missed=missed, max_runs=200)
     seen = [[], [], []]
-    threads = [threading.Thread(target=lambda own=own: own.extend(ticks)) for own in seen]
-    for thread in threads:
-        thread.start()
+    threads = [start(lambda own=own: own.extend(ticks)) for own in seen]
     for number in range(1, 201):
         clock.advance(1)
         until(lambda number=number: ticks._ticks.given >= number)
-    for thread in threads:
-        thread.join(20)
+    join(*threads)
     assert sorted(itertools.chain(*seen)) == list(range(1, 201))
     assert all(own == sorted(own) for own in seen)
 
@@ -196,11 +192,8 @@ def test_ticks_that_have_been_are_shared_too(tick, clock, missed):
         barrier.wait(20)
         own.extend(ticks)
 
-    threads = [threading.Thread(target=loop, args=(own,)) for own in seen]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    threads = [start(loop, own) for own in seen]
+    join(*threads)
     had = sorted(itertools.chain(*seen))
     assert had == (list(range(1, 3001)) if missed == "catch_up" else [3000])
     assert all(own == sorted(own) for own in seen)
@@ -228,8 +221,7 @@ def test_loops_of_two_kinds_share_a_ticker(tick, clock, until):
     for number in range(1, 101):
         clock.advance(1)
         until(lambda number=number: ticks._ticks.given >= number)
-    for thread in threads:
-        thread.join(20)
+    join(*threads)
     assert sorted(itertools.chain(*seen)) == list(range(1, 101))
     assert all(own == sorted(own) for own in seen)
 
@@ -352,11 +344,10 @@ def test_a_ticker_in_a_coroutine():
     asyncio.run(main())
 
 
-def test_a_ticker_in_a_callback_of_the_only_worker(make_pool):
+def test_a_ticker_in_a_callback_of_the_only_worker(one):
     """A callback may loop over a ticker, though it holds the only worker."""
-    pool = make_pool(1)
-    ticks = Ticker(0.001, pool=pool, max_runs=3, missed="catch_up")
-    assert pool.submit(list, ticks).result(20) == [1, 2, 3]
+    ticks = Ticker(0.001, pool=one, max_runs=3, missed="catch_up")
+    assert one.submit(list, ticks).result(20) == [1, 2, 3]
 
 
 def test_a_ticker_beside_a_series(timed, clock):

@@ -45,10 +45,9 @@ def test_a_worker_is_enumerated(make_pool, gate):
     assert (worker.ident, worker.native_id) == (ident, native_id)
 
 
-def test_the_current_thread_is_the_same_for_every_task(make_pool):
+def test_the_current_thread_is_the_same_for_every_task(one):
     """A worker is one thread object for as long as it lives."""
-    pool = make_pool(1)
-    threads = {id(pool.submit(threading.current_thread).result(20)) for _ in range(10)}
+    threads = {id(one.submit(threading.current_thread).result(20)) for _ in range(10)}
     assert len(threads) == 1
 
 
@@ -82,25 +81,23 @@ def test_many_worker_lives_leave_nothing_behind():
     assert len(set(threading._dangling) - before[2]) <= 4
 
 
-def test_the_timer_thread_is_not_pythons(make_pool, clock):
+def test_the_timer_thread_is_not_pythons(one, clock):
     """The timer thread runs no Python, and is none of `threading`'s."""
-    pool = make_pool(1)
     before = set(threading.enumerate())
-    task = pool.post_task(int, DelayTask(1000))
+    task = one.post_task(int, DelayTask(1000))
     assert set(threading.enumerate()) <= before
     task.cancel()
 
 
-def test_thread_locals_last_as_long_as_the_worker(make_pool):
+def test_thread_locals_last_as_long_as_the_worker(one):
     """A `threading.local` set by one task is there for the next on the same worker."""
-    pool = make_pool(1)
     local = threading.local()
 
     def count():
         local.count = getattr(local, "count", 0) + 1
         return local.count
 
-    assert [pool.submit(count).result(20) for _ in range(5)] == [1, 2, 3, 4, 5]
+    assert [one.submit(count).result(20) for _ in range(5)] == [1, 2, 3, 4, 5]
     assert not hasattr(local, "count")
 
 
@@ -171,14 +168,13 @@ def test_logging_knows_the_worker(make_pool, caplog):
     ]
 
 
-def test_faulthandler_shows_callbacks(make_pool, gate):
+def test_faulthandler_shows_callbacks(one, gate):
     """A dump of all threads has the lines of a running callback."""
-    pool = make_pool(1)
 
     def stands_here():
         gate()
 
-    pool.submit(stands_here)
+    one.submit(stands_here)
     gate.wait()
     with tempfile.TemporaryFile("w+") as file:
         faulthandler.dump_traceback(file, all_threads=True)
@@ -188,13 +184,11 @@ def test_faulthandler_shows_callbacks(make_pool, gate):
     assert len(frames) >= 2
 
 
-def test_callbacks_do_not_hold_the_main_thread_up(make_pool, gate):
+def test_callbacks_do_not_hold_the_main_thread_up(one, gate):
     """A queue full of callables written in C lets the main thread run as well."""
-    pool = make_pool(1)
-    pool.submit(gate)
-    gate.wait()
+    gate.hold(one)
     numbers = range(2_000)
-    tasks = [pool.submit(sum, numbers) for _ in range(20_000)]
+    tasks = [one.submit(sum, numbers) for _ in range(20_000)]
     turns = 0
     gate.open()
     while not tasks[-1].done():

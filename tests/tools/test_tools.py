@@ -264,22 +264,21 @@ def test_pdb_stops_in_a_callback():
     assert done.stdout.endswith("41\n")
 
 
-def test_an_exception_can_be_sent_to_a_worker(make_pool, until):
+def test_an_exception_can_be_sent_to_a_worker(one, until):
     """`PyThreadState_SetAsyncExc`, which tools that limit time use, ends a worker's callback."""
-    pool = make_pool(1)
-    worker = pool.submit(threading.current_thread).result(20)
+    worker = one.submit(threading.current_thread).result(20)
     started = threading.Event()
 
     def callback():
         started.set()
         until(lambda: False)
 
-    task = pool.submit(callback)
+    task = one.submit(callback)
     assert started.wait(20)
     send = ctypes.pythonapi.PyThreadState_SetAsyncExc
     assert send(ctypes.c_ulong(worker.ident), ctypes.py_object(KeyError)) == 1
     assert isinstance(task.exception(20), KeyError)
-    assert pool.submit(threading.current_thread).result(20) is worker
+    assert one.submit(threading.current_thread).result(20) is worker
 
 
 def test_development_mode_has_nothing_to_say():
@@ -295,15 +294,14 @@ def test_development_mode_has_nothing_to_say():
     assert run_program(program, flags=("-X", "dev", "-W", "error")).stdout == ""
 
 
-def test_the_stacks_of_workers_can_be_read(make_pool, gate):
+def test_the_stacks_of_workers_can_be_read(one, gate):
     """`sys._current_frames` has a callback's frame under its worker's identity."""
-    pool = make_pool(1)
-    worker = pool.submit(threading.current_thread).result(20)
+    worker = one.submit(threading.current_thread).result(20)
 
     def a_callback_that_waits():
         gate()
 
-    running = pool.submit(a_callback_that_waits)
+    running = one.submit(a_callback_that_waits)
     gate.wait()
     frame, names = sys._current_frames()[worker.ident], []
     while frame is not None:
