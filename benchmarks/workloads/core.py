@@ -100,7 +100,9 @@ def _cases(
             one.name,
             functools.partial(run, one),
             ours=one.ours,
-            at_least=dict.fromkeys(ahead if one.is_wheel or contestants is POOLS else (), 1.0),
+            at_least=dict.fromkeys(
+                ahead if one.is_wheel or (contestants is POOLS and not one.ours) else (), 1.0
+            ),
             skip=one.program.missing,
         )
         for one in contestants
