@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::native::{NativeJob, Panic, Typed};
+use super::native::{NativeJob, Typed};
 use super::waker::Polled;
 use crate::clock::nanos;
 use crate::engine::reached;
@@ -63,10 +63,11 @@ impl<T: Send + 'static> Posted<T> {
             Phase::Finished if view.runs() == 0 => None,
             _ => match self.0.take()? {
                 Ok(value) => Some(Ok(value)),
-                Err(panic) => {
-                    let Panic(payload) = *panic;
-                    Some(Err(JoinError::panicked(payload)))
+                Err(panic) if view.phase() == Phase::Failed => {
+                    Some(Err(JoinError::panicked(panic.payload)))
                 }
+                // The wall clock has ended it after a run that panicked.
+                Err(panic) => panic.earlier.map(Ok),
             },
         }
     }

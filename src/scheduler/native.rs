@@ -48,9 +48,13 @@ impl<T, F: FnMut() -> T + Send + 'static> Callback<T> for Often<F> {
     }
 }
 
-/// What a callback panicked with. Boxed once more where it is kept, for a result should be no larger
-/// than its value needs.
-pub(super) struct Panic(pub(super) Box<dyn Any + Send>);
+/// What the last run panicked with. Boxed where it is kept, for a result should be no larger than its
+/// value needs.
+pub(super) struct Panic<T> {
+    pub(super) payload: Box<dyn Any + Send>,
+    /// The last value of a series: the wall clock may end it before there is another.
+    pub(super) earlier: Option<T>,
+}
 
 /// A task, its callback, and its last run's value or panic.
 pub(super) struct Native<T, C> {
@@ -62,8 +66,8 @@ pub(super) struct Native<T, C> {
 struct Body<T, C> {
     /// Taken out while it runs; gone for good when the task is over.
     callback: Option<C>,
-    /// A panic only where it ended the task.
-    result: Option<Result<T, Box<Panic>>>,
+    /// Of the last run.
+    result: Option<Result<T, Box<Panic<T>>>>,
 }
 
 impl<T: Send + 'static, C: Callback<T>> Native<T, C> {
@@ -118,7 +122,7 @@ pub(super) trait Erased: Send + Sync {
 /// A [`Native`] with a callback of any type.
 pub(super) trait Typed<T>: Erased {
     /// Takes the last run's value or panic.
-    fn take(&self) -> Option<Result<T, Box<Panic>>>;
+    fn take(&self) -> Option<Result<T, Box<Panic<T>>>>;
 }
 
 impl<T: Send + 'static, C: Callback<T>> Erased for Native<T, C> {
@@ -161,14 +165,20 @@ impl<T: Send + 'static, C: Callback<T>> Erased for Native<T, C> {
     }
 
     fn fail(&self, payload: Box<dyn Any + Send>) {
-        let panic = Err(Box::new(Panic(payload)));
-        let previous = lock(&self.body).result.replace(panic);
+        let mut body = lock(&self.body);
+        let (earlier, previous) = match body.result.take() {
+            None => (None, None),
+            Some(Ok(value)) => (Some(value), None),
+            Some(Err(panic)) => (panic.earlier, Some(panic.payload)),
+        };
+        body.result = Some(Err(Box::new(Panic { payload, earlier })));
+        drop(body);
         drop_foreign(previous); // with no lock held
     }
 }
 
 impl<T: Send + 'static, C: Callback<T>> Typed<T> for Native<T, C> {
-    fn take(&self) -> Option<Result<T, Box<Panic>>> {
+    fn take(&self) -> Option<Result<T, Box<Panic<T>>>> {
         lock(&self.body).result.take()
     }
 }
@@ -186,7 +196,8 @@ impl fmt::Debug for NativeJob {
 impl Job for NativeJob {
     type Token<'a> = ();
     type Value = ();
-    type Failure = Box<dyn Any + Send>;
+    // Not what it panicked with: that is put away at once, so that a run which returns carries nothing.
+    type Failure = ();
 
     fn task(&self) -> &Task {
         self.0.task()
@@ -200,28 +211,23 @@ impl Job for NativeJob {
         self.clone()
     }
 
-    fn call(&self, (): ()) -> Outcome<(), Self::Failure> {
+    fn call(&self, (): ()) -> Outcome<(), ()> {
         self.0.call();
         Outcome::Value(())
     }
 
-    fn panicked(&self, (): (), payload: Box<dyn Any + Send>) -> Self::Failure {
-        payload
+    fn panicked(&self, (): (), payload: Box<dyn Any + Send>) {
+        self.0.fail(payload); // the panic hook has reported it
     }
 
     fn value_of_no_run(&self, (): ()) {} // the last run's is still there
 
-    fn run_failed(&self, (): (), payload: Self::Failure) {
-        drop_foreign(payload); // the panic hook has reported it
-    }
+    fn run_failed(&self, (): (), (): ()) {}
 
-    fn end(&self, (): (), result: Option<Result<(), Self::Failure>>) {
+    fn end(&self, (): (), result: Option<Result<(), ()>>) {
         // The callback of a one-shot that has run is gone already.
         if result.is_none() || self.task().view().is_series() {
             self.0.free();
-        }
-        if let Some(Err(payload)) = result {
-            self.0.fail(payload);
         }
     }
 
