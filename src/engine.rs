@@ -269,11 +269,9 @@ impl<J: Job> Engine<J> {
         let found = task.stop(cancel);
         if found == Cancel::Now {
             let removed = self.take_off_wheel(job);
-            let cleared = if removed.is_none() {
-                self.pool.note_tombstone(is_tombstone)
-            } else {
-                Vec::new()
-            };
+            let cleared = removed
+                .is_none()
+                .then(|| self.pool.note_tombstone(is_tombstone));
             Self::end_cancelled(job, token, &self.counters.cancelled);
             drop((removed, cleared)); // with the token, and with no lock held
         }

@@ -317,7 +317,10 @@ impl Task {
     /// Wakes whom the present state satisfies: after a run of a series, and after a cancel that took
     /// effect, when its result was put away.
     pub(crate) fn notify(&self) {
-        self.collect(self.word.load(Ordering::Acquire), &mut Wakes::default());
+        let word = self.word.load(Ordering::Acquire);
+        if word & WAITED != 0 {
+            self.collect(word, &mut Wakes::default());
+        }
     }
 
     /// Pending → Pending or Finished in one step: a bare task's run, on the timer thread.
