@@ -212,6 +212,7 @@ def test_shutdown_frees_who_waits_for_room(full):
     threads = [start(post) for _ in range(3)]
     pool.shutdown(wait=False)
     join(*threads)
+    assert len(caught) == 3
 
 
 def test_many_posters_wait_for_room_and_all_get_in(make_pool):
@@ -225,6 +226,7 @@ def test_many_posters_wait_for_room_and_all_get_in(make_pool):
 
     threads = [start(post, n) for n in range(8)]
     join(*threads)
+    pool.shutdown()
     assert len(ran) == len(set(ran)) == 1600
 
 

@@ -101,6 +101,7 @@ def test_many_threads_shut_down_at_once(make_pool):
         pool.submit(ran.append, n)
     threads = [start(pool.shutdown) for _ in range(8)]
     join(*threads)
+    assert len(ran) == 100
 
 
 def test_shutdown_while_others_post(make_pool):

@@ -32,6 +32,14 @@ def test_no_file_is_too_long(tree):
     assert {name: file.lines for name, file in files.items() if file.lines > graph.LONGEST} == {}
 
 
+@pytest.mark.parametrize("tree", graph.TREES)
+def test_the_map_has_every_file(tree):
+    """Whoever looks for a file's purpose finds a line of it in ARCHITECTURE.md."""
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    names = {file.path.name for file in graph.read(ROOT / tree).files.values()}
+    assert {name for name in names if f"{name}`" not in page} <= {"lib.rs", "__init__.py"}
+
+
 def write(folder, files):
     for name, text in files.items():
         path = folder / name
