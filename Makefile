@@ -142,7 +142,7 @@ test-cpython: dev ## CPython's own tests of its thread pool, run on ours; 3.15 h
 .PHONY: lint
 lint: $(BIN)/.tools ## formatters in check mode, clippy, ruff
 	cargo fmt --all --check
-	cargo fmt --check --manifest-path benchmarks/native/rust/Cargo.toml
+	test ! -d benchmarks || cargo fmt --check --manifest-path benchmarks/native/rust/Cargo.toml
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items
 	$(BIN)/ruff check --quiet
@@ -167,7 +167,7 @@ graph: ## which file of the core, the binding and the package uses which, and ho
 .PHONY: format
 format: $(BIN)/.tools ## format everything
 	cargo fmt --all
-	cargo fmt --manifest-path benchmarks/native/rust/Cargo.toml
+	test ! -d benchmarks || cargo fmt --manifest-path benchmarks/native/rust/Cargo.toml
 	$(BIN)/ruff check --quiet --fix-only
 	$(BIN)/ruff format --quiet
 

@@ -90,7 +90,7 @@ fn may_be_marked(function: &Bound<'_, PyFunction>) -> PyResult<bool> {
     is_marked(function)
 }
 
-/// Whether an object that has a `__dict__` has one of `_hooks.MARKS` there.
+/// Whether an object that has a `__dict__` has one of `_cpython.COROUTINE_MARKS` there.
 fn is_marked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = object.py();
     // SAFETY: attached; the result is a new reference, or null with an exception set.

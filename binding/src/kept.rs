@@ -15,9 +15,10 @@
 //!    crate there is no other way to attach; clippy refuses pyo3's own. Where CPython calls us, it is
 //!    attached before and after.
 //!
-//! A `Kept` in a thread local would still outlive the attaching: there is none in this crate. What has one
+//! Two things types do not see, and nothing in this crate does: a `Kept` in a thread local, or in a variable
+//! that the closure of [`try_attach`] captures by reference, would outlive the attaching. What has one
 //! inside and is [`Send`] all the same must say why in an `unsafe impl`: there is
-//! [`Body`](crate::task::Body), and a [`SendKept`], whose drop asks. Debug builds ask each time, and so
+//! [`Body`](crate::task::Body), which nobody opens in [`Python::detach`], and a [`SendKept`], whose drop asks. Debug builds ask each time, and so
 //! does the one of `make test-canary`: a drop that got past all this ends the process there.
 
 use std::marker::PhantomData;

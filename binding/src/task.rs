@@ -98,7 +98,7 @@ pub(crate) struct Extras {
 /// whether `start`, which has raised that, always will.
 pub(crate) struct Place {
     pub(crate) starter: Kept,
-    /// The number of the event loop that it is, by which `_loops.stalled` names it.
+    /// The number of the event loop that it is, by which `_places.stalled_loops` names it.
     pub(crate) event_loop: Option<u64>,
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MATURIN = Path(sys.executable).with_name("maturin")
-FOLDERS = {"benches", "binding", "docs", "examples", "python", "src", "tests"}
+FOLDERS = {"benches", "binding", "docs", "examples", "python", "scripts", "src", "tests"}
 
 
 def run(*command, **options):
@@ -34,7 +34,7 @@ def test_the_source_distribution_is_built_and_tested_by_itself(tmp_path):
         tar.extractall(tmp_path, filter="data")
     top = tmp_path / archive.name.removesuffix(".tar.gz")
     assert {path.name for path in top.iterdir() if path.is_dir()} == FOLDERS
-    for folder in ("examples", "python", "tests"):
+    for folder in ("docs", "examples", "python", "scripts", "tests"):
         tracked = run("git", "ls-files", folder, cwd=ROOT).split()
         left_out = {
             f"tests/project/test_{name}.py" for name in ("benchmarks", "instructions", "sdist")
