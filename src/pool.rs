@@ -15,7 +15,7 @@
 //! | `queue`      | the queue, its tombstones and their count                                       |
 //! | `state`      | what is behind the lock: counters, who sleeps, when a worker is requested       |
 //! | `shared`     | how a worker is woken or started, and what follows when the system has no thread |
-//! | `push`       | how a job comes into the queue, and who waits for room                          |
+//! | `push`       | how a job comes into the queue, and how a caller waits for room                          |
 //! | `worker`     | how a worker waits, takes and leaves; [`Runner`]                                |
 //! | `turn`       | which worker goes on where jobs run under an interpreter's lock                 |
 //! | `spin`       | who stays awake for a moment                                                    |
