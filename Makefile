@@ -72,6 +72,13 @@ msrv: ## core and binding compile with the oldest Rust that Cargo.toml promises
 	done; \
 	echo "== NOT CHECKED: the oldest Rust, $$version, which is not installed"
 
+# In a folder outside the workspace, and so without `unstable-embed`, which our own tests turn on.
+.PHONY: package
+package: ## what a Rust user gets: packed, and tested by itself
+	cargo package --quiet --allow-dirty --no-verify
+	folder=$$(mktemp -d) && tar xzf target/package/asynctask-*.crate -C $$folder --strip-components 1 && \
+		cargo test --quiet --manifest-path $$folder/Cargo.toml --target-dir target/packaged && rm -r $$folder
+
 .PHONY: test-python
 test-python: dev ## tests of the module
 	$(BIN)/python -m pytest -q -m 'not slow'

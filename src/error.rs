@@ -92,14 +92,16 @@ pub enum PostErrorKind {
 /// let closure = refused.into_inner();
 /// assert_eq!(closure(), 42);
 /// ```
-#[derive(Clone, PartialEq, Eq)]
 pub struct PostError<F> {
     error: Error,
-    closure: F,
+    /// In a lock for no other reason than that a closure is `Send` and often no more, and an error
+    /// should be `Sync`, or `?` does not make it one that `anyhow` and the like take.
+    closure: Mutex<F>,
 }
 
 impl<F> PostError<F> {
     pub(crate) fn new(error: Error, closure: F) -> Self {
+        let closure = Mutex::new(closure);
         Self { error, closure }
     }
 
@@ -116,7 +118,8 @@ impl<F> PostError<F> {
 
     /// The closure that was not accepted.
     pub fn into_inner(self) -> F {
-        self.closure
+        let closure = self.closure.into_inner();
+        closure.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -279,6 +282,11 @@ mod tests {
 
     #[test]
     fn what_is_not_a_panic_is_given_back() {
+        // A closure that may be sent and no more, as most that are boxed.
+        let closure: Box<dyn FnOnce() + Send> = Box::new(|| ());
+        let refused: Box<dyn std::error::Error + Send + Sync> =
+            Box::new(PostError::new(Error::Shutdown, closure));
+        assert!(refused.to_string().contains("shut down"), "{refused}");
         let given_back = JoinError::cancelled().try_into_panic().unwrap_err();
         assert!(given_back.is_cancelled() && !given_back.is_panic());
         assert_eq!(Error::from(given_back), Error::Cancelled);

@@ -13,9 +13,9 @@
 //! | file         | what it is                                                                      |
 //! |--------------|---------------------------------------------------------------------------------|
 //! | `queue`      | the queue, its tombstones and their count                                       |
-//! | `state`      | what is behind the lock: counters, who sleeps, when a worker is requested       |
+//! | `state`      | what is behind the lock: counters, who sleeps or waits for room and in which order, when a worker is requested |
 //! | `shared`     | how a worker is woken or started, and what follows when the system has no thread |
-//! | `push`       | how a job comes into the queue, and how a caller waits for room                          |
+//! | `push`       | how a job comes into the queue, and how a caller waits for room                 |
 //! | `worker`     | how a worker waits, takes and leaves; [`Runner`]                                |
 //! | `turn`       | which worker goes on where jobs run under an interpreter's lock                 |
 //! | `spin`       | who stays awake for a moment                                                    |
@@ -98,6 +98,7 @@ pub use self::worker::{MANY_LENT, Runner, Worker};
 
 /// Counts at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PoolCounts {
     /// The most workers at a time.
     pub max_workers: usize,

@@ -174,7 +174,8 @@ fn check_max_workers(max_workers: usize) -> Result<(), Error> {
 ///
 /// This is its owner, who may shut it down; [`SchedulerHandle`]s, of which there may be many, post.
 /// Dropping it neither stops anything nor waits: when it and the last of its handles are dropped, what
-/// was posted runs as it would have, and with the last task the threads leave.
+/// was posted runs as it would have, and with the last task the threads leave. **A series that nothing ends
+/// keeps them**: shut the scheduler down, or stop the series.
 ///
 /// ```
 /// use std::time::Duration;
@@ -248,6 +249,24 @@ impl Scheduler {
         F: FnOnce() -> T + Send + 'static,
     {
         self.handle.post(callback)
+    }
+
+    /// As [`SchedulerHandle::try_post`].
+    ///
+    /// # Errors
+    /// Those of [`SchedulerHandle::try_post`].
+    ///
+    /// ```
+    /// let scheduler = asynctask::Scheduler::new();
+    /// assert_eq!(scheduler.try_post(|| 1 + 1)?.join().unwrap(), 2);
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn try_post<T, F>(&self, callback: F) -> Result<JoinHandle<T>, PostError<F>>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        self.handle.try_post(callback)
     }
 
     /// As [`SchedulerHandle::post_after`].
@@ -346,8 +365,10 @@ impl Scheduler {
         self.shutdown_with(Delayed::Cancel);
     }
 
-    /// Like [`shutdown`](Self::shutdown), with a say about tasks that wait for their time. `true`:
-    /// none was cancelled.
+    /// Like [`shutdown`](Self::shutdown), with a say about tasks that wait for their time.
+    ///
+    /// `true` only if nothing was cut short: no task was cancelled, and all have ended. So it is `false` in
+    /// a callback, which cannot wait for its own end.
     ///
     /// ```
     /// use std::time::Duration;
@@ -361,12 +382,14 @@ impl Scheduler {
     /// ```
     pub fn shutdown_with(self, delayed: Delayed) -> bool {
         let is_whole = self.handle.engine().close_with(true, delayed, ());
-        self.join(None);
-        is_whole
+        self.join(None) && is_whole
     }
 
-    /// Like [`shutdown`](Self::shutdown), for `timeout` at most. `false`: it passed first; what was
-    /// still queued then is cancelled, and a callback that is going ends by itself, with its thread.
+    /// Like [`shutdown`](Self::shutdown), but it waits for `timeout` at most. What is still queued then is
+    /// cancelled; a callback that is going ends by itself, with its thread. The closures of cancelled
+    /// tasks are dropped here, however long that takes.
+    ///
+    /// `true` only if nothing was cut short, as for [`shutdown_with`](Self::shutdown_with).
     ///
     /// ```
     /// use std::sync::mpsc::channel;
@@ -383,8 +406,9 @@ impl Scheduler {
     /// # Ok::<(), asynctask::Error>(())
     /// ```
     pub fn shutdown_timeout(self, timeout: Duration) -> bool {
-        self.handle.engine().close(true, ());
-        self.join(Instant::now().checked_add(timeout))
+        let deadline = Instant::now().checked_add(timeout);
+        let is_whole = self.handle.engine().close_with(true, Delayed::Cancel, ());
+        self.join(deadline) && is_whole
     }
 
     /// Like [`shutdown`](Self::shutdown), but what is queued is cancelled too. It waits for callbacks
@@ -399,17 +423,23 @@ impl Scheduler {
         self.join(None);
     }
 
-    /// `false`: the deadline passed first.
+    /// Whether all that was accepted has ended, none of it for want of time.
     fn join(&self, deadline: Option<Instant>) -> bool {
         let engine = self.handle.engine();
+        if engine.pool().is_worker() {
+            return false; // nothing is waited for
+        }
         // With signals ignored, it ends in one of two ways.
         let joined = engine.join(deadline, &mut || false);
-        // What workers that give up have left in the queue, and what there was no time for; on a worker
-        // nothing was waited for.
-        if !engine.pool().is_worker() {
-            engine.close(false, ());
+        let pool = engine.pool().counts();
+        if joined.is_ok() && pool.running + pool.idle > 0 {
+            // Of schedulers that shut each other down from callbacks one does not wait: its own workers
+            // are yet to take what is queued.
+            return false;
         }
-        joined.is_ok()
+        // What workers that give up have left in the queue, and what there was no time for.
+        engine.close(false, ());
+        joined.is_ok() && pool.waiting == 0
     }
 }
 

@@ -194,6 +194,7 @@ impl Every {
 
 /// Ticks that had no run of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lost {
     /// Ticks that found the previous run still going.
     pub skipped: u64,

@@ -12,6 +12,7 @@ use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// Counts of tasks since an engine began, and of what it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 #[expect(missing_docs, reason = "the struct's page says what they are")]
 pub struct Stats {
     pub pool: PoolCounts,

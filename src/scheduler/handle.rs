@@ -11,6 +11,7 @@
 //! shutdown is for those who want that earlier, and want to wait for it.
 #![forbid(unsafe_code)]
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::join::{JoinHandle, SeriesHandle};
 use super::native::{self, Native, NativeJob, NativeRunner, Often, Once};
 use crate::clock::nanos;
 use crate::engine::{Engine, Options, Stats};
-use crate::error::PostError;
+use crate::error::{Error, PostError};
 use crate::series::{Every, Series};
 use crate::task::Task;
 
@@ -40,6 +41,10 @@ pub struct SchedulerHandle {
     /// leave](self#when-the-threads-leave).
     _posters: Arc<Posters>,
 }
+
+/// What a panic leaves of an engine is whole: no lock is held while a user's code runs.
+impl UnwindSafe for SchedulerHandle {}
+impl RefUnwindSafe for SchedulerHandle {}
 
 /// Those who may post; its drop tells the engine that there are none any more.
 #[derive(Debug)]
@@ -64,7 +69,8 @@ impl SchedulerHandle {
     }
 
     /// That of a scheduler which the whole process shares. It is made at first use, with the default
-    /// options, and nobody can shut it down.
+    /// options, and nobody can shut it down. A forked child has none of its threads: what it posts there
+    /// never runs.
     ///
     /// ```
     /// use asynctask::SchedulerHandle;
@@ -90,6 +96,10 @@ impl SchedulerHandle {
     /// assert_eq!(task.join().unwrap(), 2);
     /// # Ok::<(), asynctask::Error>(())
     /// ```
+    /// # Full queues
+    /// By the scheduler's [`OnFull`](crate::OnFull) it may block until there is room: in an async
+    /// function, [`try_post`](Self::try_post). Only `Refuse` refuses; where a policy drops, `Ok` may be
+    /// the handle of a task that is cancelled already, this one or an older.
     #[doc(alias = "spawn")]
     #[doc(alias = "spawn_blocking")]
     pub fn post<T, F>(&self, callback: F) -> Result<JoinHandle<T>, PostError<F>>
@@ -105,6 +115,34 @@ impl SchedulerHandle {
             Ok(()) => Ok(JoinHandle::new(native)),
             Err(error) => Err(PostError::new(error, native.take_back().into_inner())),
         }
+    }
+
+    /// Like [`post`](Self::post), whatever the scheduler's [`OnFull`](crate::OnFull): it never waits for
+    /// room, and never drops a task for another.
+    ///
+    /// # Errors
+    /// A [`PostError`], with the callback, when the queue is full, the scheduler is shut down, or the
+    /// system has no thread to give.
+    ///
+    /// ```
+    /// use asynctask::SchedulerHandle;
+    ///
+    /// let task = SchedulerHandle::global().try_post(|| 1 + 1)?;
+    /// assert_eq!(task.join().unwrap(), 2);
+    /// # Ok::<(), asynctask::Error>(())
+    /// ```
+    pub fn try_post<T, F>(&self, callback: F) -> Result<JoinHandle<T>, PostError<F>>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let native = self.native(Task::one_shot(), Once::new(callback));
+        let error = match self.engine.try_post(native.job(), ()) {
+            Ok(true) => return Ok(JoinHandle::new(native)),
+            Ok(false) => Error::QueueFull,
+            Err(error) => error,
+        };
+        Err(PostError::new(error, native.take_back().into_inner()))
     }
 
     /// Posts `callback` for a worker to run once `delay` has passed; never before.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -99,6 +100,11 @@ impl<T: Send + 'static> Posted<T> {
 ///     Ok(task.await?)
 /// }
 /// ```
+///
+/// # In a callback
+/// A poll lends no worker: who blocks on this future in a callback of the same scheduler (`block_on`) keeps
+/// a worker from the task that he waits for, and with as many such callbacks as there are workers all of
+/// them wait for ever. [`join`](Self::join) does not; it lends.
 ///
 /// # Cancel safety
 /// A poll takes the value only if it gives it, so awaiting `&mut handle` may be given up and taken up
@@ -245,7 +251,7 @@ impl<T: Send + 'static> JoinHandle<T> {
     }
 
     /// The state of the task, for who embeds the core.
-    #[cfg(feature = "unstable-embed")]
+    #[cfg(any(test, feature = "unstable-embed"))]
     pub fn view(&self) -> View {
         self.posted.view()
     }
@@ -261,7 +267,7 @@ impl<T: Send + 'static> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     /// # Panics
-    /// If it is polled again after it was ready.
+    /// If it is polled again after it gave the value, or what the callback panicked with.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let task = this.posted.0.task();
@@ -292,6 +298,10 @@ impl<T> Drop for JoinHandle<T> {
     }
 }
 
+/// Nothing of a task is seen half done after a panic: its state is one word, its result behind a lock.
+impl<T> UnwindSafe for JoinHandle<T> {}
+impl<T> RefUnwindSafe for JoinHandle<T> {}
+
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinHandle")
@@ -302,7 +312,9 @@ impl<T> fmt::Debug for JoinHandle<T> {
 
 /// A series: a task that runs over and over, as an [`Every`](crate::Every) says.
 ///
-/// Dropping it detaches: the series goes on until its `Every` or the scheduler ends it.
+/// Dropping it detaches: the series goes on until its `Every` or a shutdown ends it. **It outlives the
+/// [`Scheduler`](crate::Scheduler) that is dropped without a shutdown**, and so do the threads that it
+/// needs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -486,11 +498,15 @@ impl<T: Send + 'static> SeriesHandle<T> {
     }
 
     /// The state of the task, for who embeds the core.
-    #[cfg(feature = "unstable-embed")]
+    #[cfg(any(test, feature = "unstable-embed"))]
     pub fn view(&self) -> View {
         self.posted.view()
     }
 }
+
+/// As for [`JoinHandle`].
+impl<T> UnwindSafe for SeriesHandle<T> {}
+impl<T> RefUnwindSafe for SeriesHandle<T> {}
 
 impl<T> fmt::Debug for SeriesHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

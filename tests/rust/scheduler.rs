@@ -8,8 +8,8 @@ mod waits;
 
 use std::collections::HashSet;
 use std::panic::panic_any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, SystemTime};
 

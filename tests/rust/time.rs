@@ -17,7 +17,7 @@ use asynctask::pool::{Runner, Worker};
 use asynctask::series::Series;
 use asynctask::sync::{Parker, Wake};
 use asynctask::task::{Cancel, Goal, Phase, Task};
-use asynctask::{Error, Every, Lost, Missed, Overlap, Scheduler, SeriesHandle, Timing};
+use asynctask::{Error, Every, Missed, Overlap, Scheduler, SeriesHandle, Timing};
 use crossbeam_channel::Receiver;
 
 use crate::support::{

@@ -319,3 +319,26 @@ fn without_a_bound_a_post_never_waits() {
     }
     shut_down(scheduler);
 }
+
+#[test]
+fn a_post_that_only_tries_neither_waits_nor_drops_under_any_policy() {
+    for on_full in [
+        OnFull::Refuse,
+        OnFull::DropNewest,
+        OnFull::DropOldest,
+        OnFull::Block,
+    ] {
+        let scheduler = bounded_by(1, on_full);
+        let busy = occupy(&scheduler);
+        let queued = scheduler.try_post(|| 1).unwrap();
+        let refused = scheduler.try_post(|| 2).unwrap_err();
+        assert_eq!(refused.kind(), PostErrorKind::QueueFull);
+        assert_eq!(refused.into_inner()(), 2);
+        drop(busy);
+        assert_eq!(wait(queued), Ok(1));
+        let handle = scheduler.handle().clone();
+        scheduler.shutdown();
+        let stats = accounted(&handle);
+        assert_eq!((stats.submitted, stats.dropped), (2, 0));
+    }
+}

@@ -371,3 +371,53 @@ fn what_is_cancelled_at_the_end_is_told() {
     assert_eq!(wait(task), Err(Error::Cancelled));
     assert!(one_worker().shutdown_with(Delayed::Cancel));
 }
+
+#[test]
+fn an_end_with_a_timeout_tells_what_it_has_cut_short() {
+    let scheduler = one_worker();
+    let later = scheduler.post_after(HOUR, || ()).unwrap();
+    assert!(!scheduler.shutdown_timeout(PATIENCE), "cancelled");
+    assert_eq!(wait(later), Err(Error::Cancelled));
+
+    let scheduler = one_worker();
+    let task = scheduler.post(|| 1).unwrap();
+    assert!(scheduler.shutdown_timeout(PATIENCE));
+    assert_eq!(wait(task), Ok(1));
+}
+
+#[test]
+fn an_end_from_a_callback_waits_for_nothing_and_says_so() {
+    let scheduler = one_worker();
+    let handle = scheduler.handle().clone();
+    let (give, take) = channel();
+    let ends = handle.post(move || {
+        let scheduler: Scheduler = take.recv().unwrap();
+        scheduler.shutdown_timeout(PATIENCE)
+    });
+    let queued = handle.post(|| 1).unwrap();
+    give.send(scheduler).unwrap();
+    assert_eq!(wait(ends.unwrap()), Ok(false));
+    assert_eq!(wait(queued), Ok(1));
+}
+
+#[test]
+fn schedulers_that_end_each_other_cancel_nothing_that_is_queued() {
+    let (one, other) = (one_worker(), one_worker());
+    let handles = [one.handle().clone(), other.handle().clone()];
+    let meet = Arc::new(Barrier::new(2));
+    let ends: Vec<_> = [(&handles[0], other), (&handles[1], one)]
+        .into_iter()
+        .map(|(handle, whom)| {
+            let meet = Arc::clone(&meet);
+            let end = handle.post(move || {
+                meet.wait();
+                whom.shutdown_timeout(PATIENCE)
+            });
+            (end.unwrap(), handle.post(|| 1).unwrap())
+        })
+        .collect();
+    for (end, queued) in ends {
+        let _ = wait(end); // one of them waits for the other, which does not
+        assert_eq!(wait(queued), Ok(1));
+    }
+}
