@@ -24,7 +24,7 @@ from typing import (
 )
 
 from asynctask._asynctask import _lend, _seconds
-from asynctask._checks import check_pool
+from asynctask._checks import check_pool, not_pickled
 
 if TYPE_CHECKING:
     import asyncio
@@ -363,6 +363,10 @@ class TaskGroup(Generic[T]):
         state = "expired" if self._expired else "cancelled" if self._cancelled else "open"
         name = f"{type(self).__module__}.{type(self).__qualname__}"
         return f"<{name} at {id(self):#x}: {state}, {over} of {len(tasks)} tasks over>"
+
+    def __reduce__(self) -> Any:
+        """Refused, always: two groups would share their tasks."""
+        raise not_pickled(self, "a group stays in its process")
 
     def __enter__(self) -> TaskGroup[T]:
         return self

@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from asynctask._asynctask import IntervalTask, Ticks, get_async_task
-from asynctask._checks import check_pool
+from asynctask._checks import check_pool, not_pickled
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -65,8 +65,8 @@ class Ticker:
         return f"<{name} at {id(self):#x}: {state}, {ticks} ticks, {self._ticks.given} seen>"
 
     def __reduce__(self) -> Any:
-        """Refused, always, as by the task that ticks."""
-        return self._task.__reduce__()
+        """Refused, always: two tickers would share the ticks."""
+        raise not_pickled(self, "a ticker stays in its process")
 
     def __iter__(self) -> Ticker:
         return self
