@@ -234,11 +234,12 @@ HUNG = """
     ("early", "late", "then"),
     [
         (
-            "series = pool.post_task(int, IntervalTask(0.02))",
+            # Seldom enough for its worker to leave meanwhile.
+            "series = pool.post_task(int, IntervalTask(0.3))",
             "",
             "runs = series.called_times(); assert until(lambda: series.called_times() > runs)",
         ),
-        ("task = pool.post_task(int, DelayTask(0.3))", "", "assert until(task.done), task"),
+        ("task = pool.post_task(int, DelayTask(1.5))", "", "assert until(task.done), task"),
         ("pool.submit(int).result(30)", "task = pool.submit(int)", "assert task.result(30) == 0"),
         (
             "pool.submit(int).result(30)",
