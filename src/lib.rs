@@ -33,7 +33,7 @@
 //! | `scheduler`   | the facade for Rust users                                                     |
 //! | [`clock`]     | the system's two clocks, and one that is moved by hand                        |
 //! | `error`       | what can go wrong, in one enum, and what a post and a join say of their own   |
-//! | `fork`        | what a forked child may still touch                                           |
+//! | `fork`        | in which process something was made                                           |
 //! | `sync`        | primitives, `std`'s or loom's                                                 |
 //!
 //! Each depends only on those below it: `scheduler → engine → {timer, pool, task} → {wheel, series,

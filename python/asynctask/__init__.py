@@ -81,7 +81,7 @@ def __getattr__(name: str) -> _Any:
     if name in _LAZY:
         # By name, for `from asynctask import aio` comes here again; what freezes programs finds the
         # two in the imports above.
-        import importlib  # noqa: PLC0415
+        import importlib  # noqa: PLC0415  # only where a submodule is asked for
 
         return importlib.import_module(f"asynctask.{name}")
     message = f"module {__name__!r} has no attribute {name!r}"

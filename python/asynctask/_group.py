@@ -396,7 +396,7 @@ class TaskGroup(Generic[T]):
 
     async def __aenter__(self) -> TaskGroup[T]:
         # Imports asyncio, which whoever awaits has.
-        from asynctask._waiting import require_running_loop  # noqa: PLC0415
+        from asynctask._waiting import require_running_loop  # noqa: PLC0415  # as said
 
         require_running_loop("`async with` a group", "group.wait")
         return self
